@@ -1,0 +1,44 @@
+# Everything a newcomer needs: `make quickstart`, `make test`. Python >= 3.11 and make are enough.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# CPU build of torch for machines whose package index offers CUDA by default:
+#   make quickstart TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+WORKERS ?= 2
+
+.PHONY: help install quickstart test test-services lint types format clean
+
+help:           ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+install: $(VENV)/.installed  ## create .venv and install the packages with the tested versions
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+quickstart: install  ## the main job on examples/java, from Java source to report
+	PATH="$(abspath $(BIN)):$$PATH" bash tools/quickstart.sh
+
+test: install  ## the test suite (no service, no network)
+	$(BIN)/pytest -n $(WORKERS) -m "not service"
+
+test-services: install  ## tests against real services: says what is missing
+	$(BIN)/pytest -m service
+
+lint: install  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install  ## mypy, strict on the packages
+	$(BIN)/mypy
+
+format: install  ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:          ## remove the environment and quickstart's results
+	rm -rf $(VENV) quickstart

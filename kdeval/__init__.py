@@ -1,0 +1,1 @@
+"""Metrics and reports: say how good a student is."""

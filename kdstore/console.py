@@ -1,0 +1,143 @@
+"""What the command-line programs share: lazy command folders, one-line errors, progress bars.
+
+Standard output carries results (tables, JSON); standard error carries progress, notes and errors.
+"""
+
+import importlib
+import json
+import os
+import pkgutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from kdstore.errors import KDError
+
+stdout = Console(soft_wrap=True, highlight=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+class CommandFolder(click.Group):
+    """A click group whose commands are the modules of a package.
+
+    A module ``kdstore/commands/build.py`` holds a click command called ``build`` (dashes in a command's name
+    are underscores in the file's). Modules are imported when their command is asked for. A `KDError` ends the
+    program with one line on stderr and the error's exit code; a wrong option ends it with one line and 2.
+    """
+
+    def __init__(self, *args: Any, folder: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.folder = folder
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Command names, from the file names."""
+        path = importlib.import_module(self.folder).__path__
+        names = (module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
+        return sorted(name.replace("_", "-") for name in names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of one command; None when there is none."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"{self.folder}.{name}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run the program and exit with a stable code."""
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            result = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except KDError as error:
+            self._fail(str(error), error.exit_code)
+        except click.ClickException as error:
+            self._fail(f"{error.format_message()} Run with --help to see what is expected.", error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            self._fail("stopped by Ctrl-C; run the same command again to continue.", 130)
+        except BrokenPipeError:
+            # The reader of our output went away (`| head`): nothing is wrong, and nothing can be printed.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        # With standalone mode off, click returns the code of `ctx.exit(code)` (0 after --help).
+        sys.exit(result if isinstance(result, int) else 0)
+
+    def _fail(self, message: str, code: int) -> NoReturn:
+        click.echo(f"{self.name}: error: {' '.join(message.split())}", err=True)
+        sys.exit(code)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    # An exception, so that `finally` clauses remove staged files and stop workers.
+    raise SystemExit(128 + signum)
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as indented JSON on standard output, for scripts."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def note(message: str) -> None:
+    """Tell the user something that is neither a result nor an error, on stderr."""
+    stderr.print(message, markup=False)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f}/s")
+
+
+@contextmanager
+def progress(description: str, total: int | None) -> Iterator["Bar"]:
+    """Show a progress bar with rate and remaining time on stderr while the block runs.
+
+    Where stderr is not a terminal the bar is shown once, finished, so that logs stay short.
+    """
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=stderr,
+    )
+    with bar:
+        yield Bar(bar, bar.add_task(description, total=total))
+
+
+class Bar:
+    """One line of progress."""
+
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress = progress
+        self._task = task
+
+    def advance(self, steps: int = 1) -> None:
+        """Count ``steps`` more as done."""
+        self._progress.advance(self._task, steps)
+
+    def describe(self, description: str) -> None:
+        """Change the text before the bar."""
+        self._progress.update(self._task, description=description)

@@ -1,0 +1,1 @@
+"""The store: immutable Zarr parts, listed by one manifest that is replaced atomically."""

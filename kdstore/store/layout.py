@@ -1,0 +1,28 @@
+"""Where things lie in a store."""
+
+from pathlib import Path
+
+PARTS = "parts"
+PART_JSON = "part.json"
+TOKENIZER = "tokenizer"
+BUILD = ".build"
+
+
+def part_path(root: Path, index: int) -> Path:
+    """Directory of the part with this index."""
+    return root / PARTS / f"{index:05d}"
+
+
+def head_path(root: Path) -> Path:
+    """Where an unfinished build keeps its pinned settings."""
+    return root / BUILD / "head.json"
+
+
+def staging_path(root: Path) -> Path:
+    """Where parts are written before they are renamed into place."""
+    return root / BUILD / "staging"
+
+
+def spool_path(root: Path) -> Path:
+    """Where an unfinished build keeps the rows it is going to encode."""
+    return root / BUILD / "spool"

@@ -1,0 +1,248 @@
+"""The JSON records of a store, as validated models: head, part records, and the manifest that commits them.
+
+``manifest.json`` is the only thing that makes rows visible. It holds the *head* (all that was settled before
+the first part was written), the list of complete parts, and a checksum of its own content. Each part carries a
+``part.json`` with the size and SHA-256 of every one of its files; the manifest holds that file's SHA-256.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from kdstore.errors import CorruptStoreError, StoreError
+from kdstore.schema import Schema
+from kdstore.store import atomic
+from kdstore.validation import parse
+
+FORMAT_VERSION: Final = 1
+MANIFEST = "manifest.json"
+MAX_JSON_BYTES = 256 << 20  # a manifest of a million parts; anything larger is not ours
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# Every segment starts with a word character: no "..", no absolute path, no hidden file.
+FilePath = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$", max_length=240)]
+Count = Annotated[int, Field(ge=0, le=1 << 62)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_json(self) -> str:
+        """Canonical JSON text: sorted keys, so that equal records have equal bytes."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True) + "\n"
+
+
+class FileRecord(_Record):
+    """Size and checksum of one file."""
+
+    bytes: Count
+    sha256: Sha256
+
+
+class TeacherRecord(_Record):
+    """Which model gave the signals, and what its batches were made of."""
+
+    name: str
+    revision: str | None
+    weights_sha256: Sha256
+    dtype: str
+    device: str
+    batch_size: int
+    threads: int
+
+
+class TokenizerRecord(_Record):
+    """Which tokenizer made the ids: its files lie in the store's ``tokenizer/``."""
+
+    sha256: Sha256
+    vocab_size: Annotated[int, Field(gt=0, le=1 << 24)]
+    pad_id: int
+    eos_id: int
+    decoder_start_id: int
+
+
+class Limits(_Record):
+    """Longest input and output in tokens, and what happens to longer ones."""
+
+    max_input_tokens: int = Field(gt=0)
+    max_output_tokens: int = Field(gt=0)
+    overlong: Literal["truncate", "skip"]
+
+
+class CodecRecord(_Record):
+    """How the teacher's output is kept."""
+
+    name: str
+    config: dict[str, Any]
+
+
+class Head(_Record):
+    """All that is settled before the first part; a build that is run again must come to the same head."""
+
+    format: Literal["kdstore"] = "kdstore"
+    format_version: Literal[1] = FORMAT_VERSION
+    task: str
+    template: str
+    schema_: Schema = Field(alias="schema")
+    vocab_size: Annotated[int, Field(gt=0, le=1 << 24)]
+    codec: CodecRecord | None
+    teacher: TeacherRecord | None
+    tokenizer: TokenizerRecord
+    encoders: dict[str, str]
+    limits: Limits
+    source_sha256: Sha256
+    split: str
+    seed: int
+    rows: Count
+    part_rows: Annotated[int, Field(gt=0)]
+    block_rows: Annotated[int, Field(gt=0, le=4096)]
+    scan: dict[str, Count]
+    versions: dict[str, str]
+
+
+class PartRecord(_Record):
+    """``part.json``: what one part holds, and the size and checksum of its every file.
+
+    ``block_offsets`` gives, per axis, where each block starts and where the last one ends.
+    """
+
+    index: Count
+    rows: Count
+    block_offsets: dict[str, list[Count]]
+    files: dict[FilePath, FileRecord]
+
+    def extent(self, axis: str) -> int:
+        """Number of values along ``axis`` in this part."""
+        return self.block_offsets[axis][-1]
+
+    def bytes_under(self, prefix: str) -> int:
+        """Bytes of all files below a path such as ``teacher``."""
+        return sum(record.bytes for path, record in self.files.items() if f"{path}/".startswith(f"{prefix}/"))
+
+
+class PartRef(_Record):
+    """A complete part as the manifest lists it."""
+
+    index: Count
+    rows: Count
+    label_tokens: Count
+    bytes: Count
+    signal_bytes: Count
+    sha256: Sha256
+
+
+class Manifest(_Record):
+    """The commit record of a store."""
+
+    head: Head
+    parts: list[PartRef]
+    shared_files: dict[FilePath, FileRecord]
+    content_sha256: Sha256
+
+    @property
+    def rows(self) -> int:
+        """Rows of all parts."""
+        return sum(part.rows for part in self.parts)
+
+    @property
+    def label_tokens(self) -> int:
+        """Label tokens of all parts."""
+        return sum(part.label_tokens for part in self.parts)
+
+    @property
+    def signal_bytes_per_token(self) -> float:
+        """Bytes of every file under ``teacher/`` divided by label tokens; 0 for a store without tokens."""
+        return sum(part.signal_bytes for part in self.parts) / max(1, self.label_tokens)
+
+    @property
+    def fingerprint(self) -> str:
+        """Short name of the content, for logs and for the order of reading."""
+        return self.content_sha256[:16]
+
+
+def make_manifest(head: Head, parts: list[PartRef], shared_files: dict[str, FileRecord]) -> Manifest:
+    """A manifest with its checksum filled in."""
+    empty = Manifest(head=head, parts=parts, shared_files=shared_files, content_sha256="0" * 64)
+    return empty.model_copy(update={"content_sha256": _content_sha256(empty)})
+
+
+def write_manifest(root: Path, manifest: Manifest) -> None:
+    """Commit: replace the store's manifest atomically."""
+    atomic.write_text(root / MANIFEST, manifest.to_json())
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read and check the manifest of the store at ``root``.
+
+    Raises
+    ------
+    StoreError
+        ``root`` is not a store, is an unfinished one, or has a newer format.
+    CorruptStoreError
+        The manifest is not what was written.
+    """
+    path = root / MANIFEST
+    if not path.is_file():
+        raise StoreError(_why_no_manifest(root))
+    text = read_bounded(path)
+    version = _format_version(text, path)
+    if version != FORMAT_VERSION:
+        raise StoreError(
+            f"Expected a store of format version {FORMAT_VERSION} at {root}. Got version {version}. "
+            "Read it with the release that wrote it, or upgrade this one."
+        )
+    manifest = parse(Manifest, text, f"manifest {path}", CorruptStoreError)
+    if _content_sha256(manifest) != manifest.content_sha256:
+        raise CorruptStoreError(
+            f"Expected {path} to match its checksum {manifest.content_sha256[:12]}. Got "
+            f"{_content_sha256(manifest)[:12]}. The file was changed; restore it or build again."
+        )
+    return manifest
+
+
+def read_bounded(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
+    """The bytes of a file that must not be larger than ``limit``; raises `CorruptStoreError` when it is."""
+    size = path.stat().st_size
+    if size > limit:
+        raise CorruptStoreError(f"Expected at most {limit:,} bytes in {path}. Got {size:,}.")
+    return path.read_bytes()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_record(path: Path) -> FileRecord:
+    """Size and checksum of the file at ``path``."""
+    return FileRecord(bytes=path.stat().st_size, sha256=sha256_file(path))
+
+
+def _content_sha256(manifest: Manifest) -> str:
+    content = manifest.model_copy(update={"content_sha256": "0" * 64}).to_json()
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _format_version(text: bytes, path: Path) -> object:
+    try:
+        return json.loads(text)["head"]["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CorruptStoreError(
+            f"Expected JSON with head.format_version in {path}. Got something else. "
+            "The file is damaged; restore it or build again."
+        ) from None
+
+
+def _why_no_manifest(root: Path) -> str:
+    if not root.is_dir():
+        return f"Expected a store at {root}. Got {'a file' if root.exists() else 'nothing'} there."
+    if (root / ".build").is_dir():
+        return (
+            f"Expected a finished store at {root}. Got one whose build has not finished. "
+            "Run the same `kdstore build` again: it continues."
+        )
+    return f"Expected a store at {root}. Got a directory without {MANIFEST}."

@@ -1,0 +1,194 @@
+"""Write parts whole or not at all, and commit them by one manifest.
+
+A part is staged under ``.build/staging``, synced, and renamed to ``parts/NNNNN``. A renamed directory with a
+valid ``part.json`` is complete but not yet visible; `finalize` lists all complete parts in ``manifest.json``.
+A writer that dies leaves either nothing or a complete part, so that running it again continues.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import zarr
+
+from kdstore.errors import CorruptStoreError, MismatchError, StoreError
+from kdstore.schema import Block
+from kdstore.store import atomic, layout
+from kdstore.store.manifest import (
+    MANIFEST,
+    FileRecord,
+    Head,
+    Manifest,
+    PartRecord,
+    PartRef,
+    file_record,
+    make_manifest,
+    read_bounded,
+    read_manifest,
+    sha256_file,
+    write_manifest,
+)
+from kdstore.store.zarr_part import write_arrays
+from kdstore.validation import parse
+
+
+def begin(root: Path, head: Head) -> bool:
+    """Start a build at ``root``, or continue the one that is there; False when it is already finished.
+
+    Raises
+    ------
+    StoreError
+        ``root`` holds something that is neither a store nor an unfinished build.
+    MismatchError
+        The build that is there was started with other settings; both values are named.
+    """
+    if (root / MANIFEST).is_file():
+        check_same_head(read_manifest(root).head, head)
+        _remove(root / layout.BUILD)
+        return False
+    pinned = layout.head_path(root)
+    if pinned.is_file():
+        check_same_head(parse(Head, read_bounded(pinned), f"settings in {pinned}", CorruptStoreError), head)
+        _remove(layout.staging_path(root))  # what killed writers of this build left behind
+        return True
+    if root.exists() and any(path.name != layout.BUILD for path in root.iterdir()):
+        raise StoreError(
+            f"Expected an empty or new directory at {root}. Got one that holds other files. Choose another --out."
+        )
+    # Last: a directory with pinned settings is a build that can be continued.
+    atomic.write_text(pinned, head.to_json())
+    return True
+
+
+def check_same_head(pinned: Head, head: Head) -> None:
+    """Raise `MismatchError` naming the first setting in which two heads differ."""
+    before, now = pinned.model_dump(mode="json"), head.model_dump(mode="json")
+    for key, value in before.items():
+        if now[key] != value:
+            raise MismatchError(
+                f"Expected {key} = {_short(value, now[key])} as this build was started with. "
+                f"Got {_short(now[key], value)}. Use the same settings, or another --out."
+            )
+
+
+def write_part(root: Path, index: int, block: Block, block_rows: int) -> PartRecord:
+    """Write ``block`` as part ``index`` and rename it into place.
+
+    Raises
+    ------
+    StoreError
+        A different part with this index is already there.
+    """
+    offsets = {axis: _block_offsets(block, axis, block_rows) for axis in block.schema.axes()}
+    with atomic.staging(layout.staging_path(root), f"{index:05d}") as staged:
+        write_arrays(staged, block, offsets)
+        files = {
+            path.relative_to(staged).as_posix(): file_record(path)
+            for path in sorted(staged.rglob("*"))
+            if path.is_file()
+        }
+        record = PartRecord(index=index, rows=block.rows, block_offsets=offsets, files=files)
+        (staged / layout.PART_JSON).write_text(record.to_json(), encoding="utf-8")
+        atomic.sync_tree(staged)
+        target = layout.part_path(root, index)
+        if not atomic.commit_directory(staged, target) and read_part_record(target) != record:
+            raise StoreError(
+                f"Expected no part at {target}, or the same one. Got another writer's. "
+                "Two builds write into one store; stop one of them."
+            )
+    return record
+
+
+def read_part_record(part: Path) -> PartRecord:
+    """The ``part.json`` of a part directory.
+
+    Raises
+    ------
+    CorruptStoreError
+        It is missing or not valid.
+    """
+    path = part / layout.PART_JSON
+    if not path.is_file():
+        raise CorruptStoreError(f"Expected {path}. Got nothing there. Remove {part} and build again.")
+    return parse(PartRecord, read_bounded(path), f"part record {path}", CorruptStoreError)
+
+
+def complete_parts(root: Path) -> dict[int, PartRecord]:
+    """The parts that are already in place, by index."""
+    directories = sorted((root / layout.PARTS).glob("[0-9]*"))
+    records = [read_part_record(path) for path in directories]
+    return {record.index: record for record in records}
+
+
+def finalize(root: Path, head: Head) -> Manifest:
+    """List all complete parts in the manifest and remove what the build kept for itself.
+
+    Raises
+    ------
+    StoreError
+        A part is missing.
+    """
+    records = complete_parts(root)
+    expected = -(-head.rows // head.part_rows)
+    _ensure_groups(root)
+    missing = sorted(set(range(expected)) - set(records))
+    if missing:
+        raise StoreError(
+            f"Expected {expected} parts in {root}. Got {len(records)}; the first missing is {missing[0]}. "
+            "Run the same `kdstore build` again: it continues."
+        )
+    parts = [_part_ref(root, record) for _, record in sorted(records.items())]
+    manifest = make_manifest(head, parts, _shared_files(root))
+    write_manifest(root, manifest)
+    _remove(root / layout.BUILD)
+    return manifest
+
+
+def _ensure_groups(root: Path) -> None:
+    """Make the store a Zarr group that holds the group of parts."""
+    zarr.open_group(root, mode="a", zarr_format=3).require_group(layout.PARTS)
+
+
+def _part_ref(root: Path, record: PartRecord) -> PartRef:
+    return PartRef(
+        index=record.index,
+        rows=record.rows,
+        label_tokens=record.extent("labels"),
+        bytes=sum(file.bytes for file in record.files.values()),
+        signal_bytes=record.bytes_under("teacher"),
+        sha256=sha256_file(layout.part_path(root, record.index) / layout.PART_JSON),
+    )
+
+
+def _shared_files(root: Path) -> dict[str, FileRecord]:
+    """Every file that is neither a part's nor the manifest: group metadata, tokenizer, shared arrays."""
+    found = {}
+    for directory, names, files in os.walk(root):
+        here = Path(directory)
+        if here == root and layout.BUILD in names:
+            names.remove(layout.BUILD)
+        if here.parent == root and here.name == layout.PARTS:
+            names.clear()
+        for name in files:
+            path = here / name
+            if path != root / MANIFEST:
+                found[path.relative_to(root).as_posix()] = file_record(path)
+    return dict(sorted(found.items()))
+
+
+def _block_offsets(block: Block, axis: str, block_rows: int) -> list[int]:
+    bounds = [*range(0, block.rows, block_rows), block.rows]
+    return [int(offset) for offset in block.offsets(axis)[bounds]]
+
+
+def _remove(directory: Path) -> None:
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def _short(value: object, other: object) -> str:
+    """``value`` as text; of two mappings only what differs."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        value = {key: item for key, item in value.items() if other.get(key) != item}
+    text = repr(value)
+    return text if len(text) <= 160 else f"{text[:157]}..."

@@ -1,0 +1,1 @@
+"""Streaming trainer and losses: train students from a store of teacher signals."""
