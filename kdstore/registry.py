@@ -101,9 +101,7 @@ class Registry(Generic[T]):
 
     def _unknown(self, name: str) -> str:
         near = get_close_matches(name, self.names(), n=2)
-        hint = (
-            f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(self.names())}."
-        )
+        hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known: {', '.join(self.names())}."
         return f"Expected a known {self.kind}. Got {name!r}. {hint}"
 
     def _modules(self) -> set[str]:

@@ -187,8 +187,7 @@ class TeacherSignal(FieldKind):
     def pack(self, values: Sequence[Any]) -> Arrays:
         """``values``: N mappings from the codec's array names to arrays [L_row, ...]."""
         return {
-            f"{self.name}/{a.name}": _flat([value[a.name] for value in values], a.dtype, a.shape)
-            for a in self.arrays
+            f"{self.name}/{a.name}": _flat([value[a.name] for value in values], a.dtype, a.shape) for a in self.arrays
         }
 
     def unpack(self, row: Arrays) -> Any:
@@ -272,9 +271,7 @@ class Block:
     def row(self, index: int) -> dict[str, Any]:
         """The Python values of one row, by field name."""
         bounds = {axis: self.offsets(axis)[[index, index + 1]] for axis in self.schema.axes()}
-        one = {
-            path: self.arrays[path][slice(*bounds[spec.axis])] for path, spec in self.schema.specs().items()
-        }
+        one = {path: self.arrays[path][slice(*bounds[spec.axis])] for path, spec in self.schema.specs().items()}
         return {field.name: field.unpack(one) for field in self.schema.fields}
 
 

@@ -10,9 +10,7 @@ from kdstore.errors import KDError, UsageError
 M = TypeVar("M", bound=BaseModel)
 
 
-def parse(
-    model: type[M], data: Mapping[str, Any] | str | bytes, what: str, error: type[KDError] = UsageError
-) -> M:
+def parse(model: type[M], data: Mapping[str, Any] | str | bytes, what: str, error: type[KDError] = UsageError) -> M:
     """Build ``model`` from a mapping or JSON text; ``what`` names the data in the message.
 
     Raises

@@ -195,12 +195,7 @@ def _with_lengths(whole: Schema, wanted: Schema) -> dict[str, ArraySpec]:
 def _check_offsets(path: Path, offsets: dict[str, list[int]], schema: Schema, ref: PartRef) -> None:
     counts = {len(starts) for starts in offsets.values()}
     ordered = all(starts == sorted(starts) and starts[:1] == [0] for starts in offsets.values())
-    if (
-        set(offsets) != set(schema.axes())
-        or len(counts) != 1
-        or not ordered
-        or offsets["row"][-1] != ref.rows
-    ):
+    if set(offsets) != set(schema.axes()) or len(counts) != 1 or not ordered or offsets["row"][-1] != ref.rows:
         raise CorruptStoreError(
             f"Expected ascending block offsets from 0 for the axes {schema.axes()} ending at {ref.rows} rows in "
             f"{path / layout.PART_JSON}. Got others."

@@ -68,8 +68,7 @@ def open_array(directory: Path, spec: ArraySpec, extent: int) -> "zarr.Array[Any
     """
     check_metadata(directory / spec.path / "zarr.json", spec, extent)
     with zarr.config.set(_ZARRS):
-        array = zarr.open_array(directory / spec.path, mode="r", zarr_format=3)
-    return array
+        return zarr.open_array(directory / spec.path, mode="r", zarr_format=3)
 
 
 def check_metadata(path: Path, spec: ArraySpec, extent: int) -> None:
