@@ -31,8 +31,10 @@ from rich.text import Text
 
 from kdstore.errors import KDError
 
-stdout = Console(soft_wrap=True, highlight=False)
-stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+# Into a pipe or a file there is no width to fit; tables are cut at 80 columns unless told so.
+_PIPE_WIDTH = 160
+stdout = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+stderr = Console(highlight=False, stderr=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
 
 
 class CommandFolder(click.Group):
@@ -102,8 +104,7 @@ def note(message: str) -> None:
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.1f}/s")
+        return Text(f"{task.completed / task.elapsed:,.1f}/s" if task.elapsed else "")
 
 
 @contextmanager

@@ -138,7 +138,11 @@ def finalize(root: Path, head: Head) -> Manifest:
             "Run the same `kdstore build` again: it continues."
         )
     parts = [_part_ref(root, record) for _, record in sorted(records.items())]
-    manifest = make_manifest(head, parts, _shared_files(root))
+    shared = _shared_files(root)
+    for path in shared:
+        atomic.sync(root / path)
+        atomic.sync((root / path).parent)
+    manifest = make_manifest(head, parts, shared)
     write_manifest(root, manifest)
     _remove(root / layout.BUILD)
     return manifest

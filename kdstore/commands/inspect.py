@@ -1,0 +1,113 @@
+"""``kdstore inspect``."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+from rich.tree import Tree
+
+from kdstore.console import print_json, stdout
+
+if TYPE_CHECKING:
+    from kdstore.store.reader import Store
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def inspect(store: Path, as_json: bool) -> None:
+    """Show what STORE holds: rows, columns and their sizes, codec, and where it came from.
+
+    \b
+    Example:
+        kdstore inspect train.kd
+        kdstore inspect train.kd --json
+    """
+    from kdstore.store.reader import Store
+
+    opened = Store(store)
+    columns = _columns(opened)
+    if as_json:
+        head = opened.head.model_dump(mode="json", by_alias=True)
+        print_json(_totals(opened) | {"columns": columns, "head": head})
+        return
+    _print_tree(opened)
+    _print_columns(opened, columns)
+
+
+def _totals(store: "Store") -> dict[str, Any]:
+    manifest = store.manifest
+    return {
+        "store": str(store.root),
+        "fingerprint": manifest.fingerprint,
+        "rows": manifest.rows,
+        "label_tokens": manifest.label_tokens,
+        "parts": len(manifest.parts),
+        "blocks": len(store.blocks()),
+        "signal_bytes_per_token": round(manifest.signal_bytes_per_token, 2),
+        "bytes": sum(part.bytes for part in manifest.parts),
+        "shared_bytes": sum(file.bytes for file in manifest.shared_files.values()),
+    }
+
+
+def _columns(store: "Store") -> dict[str, dict[str, Any]]:
+    """Per array: dtype, axis, raw bytes, and bytes on disk with its metadata."""
+    import numpy as np
+
+    stored: Counter[str] = Counter()
+    values: Counter[str] = Counter()
+    specs = store.schema.specs()
+    for ref in store.manifest.parts:
+        record = store.part(ref.index).record
+        for path, spec in specs.items():
+            stored[path] += record.bytes_under(path)
+            values[path] += record.extent(spec.axis) * int(np.prod(spec.shape))
+    return {
+        path: {
+            "dtype": spec.dtype,
+            "shape": [spec.axis, *spec.shape],
+            "raw_bytes": values[path] * np.dtype(spec.dtype).itemsize,
+            "stored_bytes": stored[path],
+        }
+        for path, spec in specs.items()
+    }
+
+
+def _print_tree(store: "Store") -> None:
+    head, totals = store.head, _totals(store)
+    tree = Tree(f"[bold]{store.root}[/]  format {head.format_version}, fingerprint {totals['fingerprint']}")
+    tree.add(
+        f"{totals['rows']:,} rows, {totals['label_tokens']:,} label tokens, {totals['parts']:,} parts, "
+        f"{totals['blocks']:,} blocks of {head.block_rows}, {totals['bytes']:,} bytes"
+    )
+    tree.add(f"task {head.task}, {head.split}, seed {head.seed}")
+    if head.codec and head.teacher:
+        settings = ", ".join(f"{key}={value}" for key, value in head.codec.config.items())
+        tree.add(f"codec {head.codec.name} ({settings}): {totals['signal_bytes_per_token']} bytes per label token")
+        tree.add(f"teacher {head.teacher.name}, weights {head.teacher.weights_sha256[:12]}, {head.teacher.dtype}")
+    else:
+        tree.add("no teacher signal: tokens only")
+    tree.add(f"tokenizer {head.tokenizer.sha256[:12]}, {head.tokenizer.vocab_size:,} ids")
+    for column, fingerprint in head.encoders.items():
+        tree.add(f"embeddings/{column}, weights {fingerprint[:12]}")
+    tree.add("source " + ", ".join(f"{key} {value:,}" for key, value in head.scan.items() if value))
+    tree.add("written by " + ", ".join(f"{name} {version}" for name, version in head.versions.items()))
+    stdout.print(tree)
+
+
+def _print_columns(store: "Store", columns: dict[str, dict[str, Any]]) -> None:
+    table = Table(box=None)
+    for title in ("array", "dtype", "shape"):
+        table.add_column(title, no_wrap=True)
+    for title in ("raw bytes", "stored", "ratio", "bytes/row"):
+        table.add_column(title, justify="right")
+    for path, column in columns.items():
+        ratio = column["raw_bytes"] / max(1, column["stored_bytes"])
+        table.add_row(
+            path, column["dtype"], f"[{', '.join(map(str, column['shape']))}]".replace("[", "\\["),
+            f"{column['raw_bytes']:,}", f"{column['stored_bytes']:,}", f"{ratio:.1f}",
+            f"{column['stored_bytes'] / max(1, store.rows):.1f}",
+        )  # fmt: skip
+    stdout.print(table)

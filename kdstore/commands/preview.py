@@ -1,0 +1,96 @@
+"""``kdstore preview``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from kdstore.console import print_json, stdout
+
+if TYPE_CHECKING:
+    from kdstore.codecs import Codec
+    from kdstore.store.reader import Store
+
+
+@click.command()
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--rows", default=3, show_default=True, type=click.IntRange(1), help="How many rows to show.")
+@click.option("--candidates", default=3, show_default=True, type=click.IntRange(1), help="Teacher's ids per token.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+def preview(store: Path, rows: int, candidates: int, as_json: bool) -> None:
+    """Show rows of STORE as text, each label token beside the teacher's likeliest ones.
+
+    \b
+    Example:
+        kdstore preview val.kd --rows 2
+    """
+    from kdstore.codecs import build_codec
+    from kdstore.encode.tokenizer import Tokenizer
+    from kdstore.store.reader import Store
+
+    opened = Store(store)
+    tokenizer = Tokenizer(opened.tokenizer_path)
+    head = opened.head
+    codec = build_codec(head.codec.name, head.codec.config, head.vocab_size) if head.codec else None
+    shown = _read(opened, rows)
+    samples = [_sample(row, tokenizer.backend, codec, candidates) for row in shown]
+    if as_json:
+        print_json(samples)
+        return
+    for sample in samples:
+        _print(sample)
+
+
+def _read(store: "Store", rows: int) -> list[dict[str, Any]]:
+    blocks = list(store.scan(limit=rows))
+    return [block.row(index) for block in blocks for index in range(block.rows)][:rows]
+
+
+def _sample(row: dict[str, Any], tokenizer: Any, codec: "Codec[Any] | None", candidates: int) -> dict[str, Any]:
+    sample = {
+        "id": row["id"],
+        "input": tokenizer.decode(row["input_ids"], skip_special_tokens=True),
+        **{name: value for name, value in row.items() if name.startswith("text/")},
+        "tokens": [{"label": tokenizer.decode([int(token)])} for token in row["labels"]],
+    }
+    if codec is None:
+        return sample
+    for token, likely, logprob in zip(
+        sample["tokens"], _likeliest(row["teacher"], codec, candidates), row["label_logprob"], strict=True
+    ):
+        token["log_prob"] = round(float(logprob), 3)
+        token["teacher"] = [[tokenizer.decode([index]), round(probability, 4)] for index, probability in likely]
+    return sample
+
+
+def _likeliest(arrays: Any, codec: "Codec[Any]", candidates: int) -> list[list[tuple[int, float]]]:
+    """Ids and probabilities of the teacher's first candidates at T = 1, per label token."""
+    import torch
+
+    from kdstore.codecs import DenseSignal
+
+    signal = codec.decode({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, 1.0)
+    if isinstance(signal, DenseSignal):
+        values, ids = signal.log_probs(1.0).topk(candidates, dim=-1)
+    else:
+        values, order = signal.log_probs_LK.topk(min(candidates, signal.ids_LK.shape[1]), dim=-1)
+        ids = signal.ids_LK.gather(-1, order)
+    return [
+        list(zip(row_ids, row_values, strict=True))
+        for row_ids, row_values in zip(ids.tolist(), values.exp().tolist(), strict=True)
+    ]
+
+
+def _print(sample: dict[str, Any]) -> None:
+    stdout.rule(f"row {sample['id']}")
+    stdout.print(Text("\n".join(sample["input"].splitlines()[-12:]), style="dim"))
+    for name, value in sample.items():
+        if name.startswith("text/"):
+            stdout.print(Text.assemble((f"{name.removeprefix('text/'):>20}  ", "bold"), value))
+    table = Table("label token", "log p", "teacher's candidates", box=None)
+    for token in sample["tokens"]:
+        likely = "  ".join(f"{text!r} {probability:.2f}" for text, probability in token.get("teacher", []))
+        table.add_row(Text(repr(token["label"])), f"{token.get('log_prob', float('nan')):.2f}", Text(likely))
+    stdout.print(table)

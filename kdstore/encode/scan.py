@@ -1,0 +1,208 @@
+"""The first pass over the sources: which rows can be used, on which side of the split, and why not the others."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdstore.console import progress
+from kdstore.encode.spool import INDEX, Spool, SpoolWriter, open_spool
+from kdstore.encode.tokenizer import Tokenizer
+from kdstore.errors import EmptyInputError, RowError
+from kdstore.schema import Example
+from kdstore.sources import Located, Rejected, open_source
+from kdstore.store import atomic
+from kdstore.store.manifest import Limits, sha256_file
+from kdstore.tasks import Task
+
+_BATCH = 512
+QUARANTINE = "quarantine.jsonl"
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Row numbers of the spool on each side of the split, in the order of the sources."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    leaked: int
+    """Validation rows dropped because a training row has the same prompt and target."""
+    shared_groups: int
+    """Groups (test files) that given validation rows share with training rows."""
+
+
+def source_sha256(paths: Iterable[Path]) -> str:
+    """SHA-256 over the content of all files of rows, in order; their names do not count."""
+    files = (sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path] for path in paths)
+    digests = [sha256_file(file) for file in chain.from_iterable(files)]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def scan(
+    directory: Path,
+    train: tuple[Path, ...],
+    validation: tuple[Path, ...],
+    task: Task,
+    tokenizer: Tokenizer,
+    limits: Limits,
+    *,
+    strict: bool,
+    limit: int | None,
+) -> Spool:
+    """Read all rows once and spool the usable ones at ``directory``; reuse the spool of an interrupted build.
+
+    Bad rows are written to ``quarantine.jsonl`` in the spool with their place and reason. Of rows that are equal
+    in every key only the first is used.
+
+    Raises
+    ------
+    RowError
+        A bad row, when ``strict``.
+    EmptyInputError
+        No row can be used.
+    """
+    key = {
+        "train": source_sha256(train),
+        "validation": source_sha256(validation),
+        "task": task.name,
+        "tokenizer": tokenizer.sha256(),
+        "limits": limits.model_dump(),
+        "limit": limit,
+    }
+    known = open_spool(directory, key)
+    if known is not None:
+        return known
+    counts: Counter[str] = Counter({"read": 0, "kept": 0, "quarantined": 0, "duplicates": 0})
+    with (
+        atomic.staging(directory.parent, "spool") as staged,
+        (staged / QUARANTINE).open("w", encoding="utf-8") as quarantine,
+        closing(SpoolWriter(staged)) as writer,
+        progress("reading rows", None) as bar,
+    ):
+        rows: Iterator[tuple[Example, bool]] = chain(
+            ((example, False) for example in _examples(train, task, counts, quarantine, strict)),
+            ((example, True) for example in _examples(validation, task, counts, quarantine, strict)),
+        )
+        rows = islice(rows, limit)
+        while batch := tuple(islice(rows, _BATCH)):
+            examples, index = _index(batch, tokenizer, limits, counts)
+            writer.add(examples, index)
+            bar.advance(len(batch))
+        quarantine.close()
+        if counts["kept"] == 0:
+            raise EmptyInputError(
+                f"Expected at least one usable row. Got {counts['read']} rows of which {counts['quarantined']} are "
+                f"malformed and {counts['overlong_skipped']} too long.{_first_reason(staged / QUARANTINE)}"
+            )
+        return writer.commit(directory, key, dict(counts))
+
+
+def split(spool: Spool, fraction: float | None, seed: int) -> Sides:
+    """Divide the rows of a spool into training and validation.
+
+    Rows of a validation source are validation rows. With ``fraction``, whole groups are moved to validation, in an
+    order fixed by ``seed``, as long as they fit into this fraction of all rows. Validation rows whose prompt and
+    target also occur in training are dropped.
+
+    Raises
+    ------
+    EmptyInputError
+        Nothing is left for training, or for a validation side that was asked for.
+    """
+    index = spool.index
+    held_out = index["validation"].copy()
+    if fraction is not None:
+        held_out = np.isin(index["group"], np.array(_choose_groups(index["group"], fraction, seed), np.uint64))
+    leaked = held_out & np.isin(index["text"], index["text"][~held_out])
+    shared = np.intersect1d(index["group"][held_out], index["group"][~held_out])
+    sides = Sides(np.flatnonzero(~held_out), np.flatnonzero(held_out & ~leaked), int(leaked.sum()), len(shared))
+    asked = fraction is not None or bool(index["validation"].any())
+    if len(sides.train) == 0 or (asked and len(sides.validation) == 0):
+        raise EmptyInputError(
+            f"Expected rows for training and for validation. Got {len(sides.train)} and {len(sides.validation)} "
+            f"from {len(np.unique(index['group']))} test files. Give more rows, or --val-rows."
+        )
+    return sides
+
+
+def _examples(
+    paths: tuple[Path, ...], task: Task, counts: Counter[str], quarantine: TextIO, strict: bool
+) -> Iterator[Example]:
+    seen: set[bytes] = set()
+    for item in chain.from_iterable(map(open_source, paths)):
+        counts["read"] += 1
+        result = _example(item, task)
+        if isinstance(result, Rejected):
+            if strict:
+                raise RowError(
+                    f"Expected a usable row. Got {result.origin}: {result.reason} Remove --strict to skip."
+                )
+            counts["quarantined"] += 1
+            quarantine.write(json.dumps({"origin": result.origin, "reason": result.reason}) + "\n")
+            continue
+        digest = hashlib.blake2b(result.id.encode(), digest_size=16).digest()
+        if digest in seen:
+            counts["duplicates"] += 1
+            continue
+        seen.add(digest)
+        yield result
+
+
+def _example(item: Located | Rejected, task: Task) -> Example | Rejected:
+    if isinstance(item, Rejected):
+        return item
+    try:
+        return task.example(item.record)
+    except RowError as error:
+        return Rejected(item.origin, str(error))
+
+
+def _index(
+    batch: tuple[tuple[Example, bool], ...], tokenizer: Tokenizer, limits: Limits, counts: Counter[str]
+) -> tuple[list[Example], NDArray[np.void]]:
+    prompts, targets = tokenizer.encode([example for example, _ in batch])
+    kept, entries = [], []
+    for (example, validation), prompt, target in zip(batch, prompts, targets, strict=True):
+        if len(prompt) > limits.max_input_tokens or len(target) > limits.max_output_tokens:
+            counts["overlong_skipped" if limits.overlong == "skip" else "overlong_truncated"] += 1
+            if limits.overlong == "skip":
+                continue
+        kept.append(example)
+        text = f"{example.prompt}\0{example.target}"
+        tokens = min(len(target), limits.max_output_tokens)
+        entries.append((0, _hash(example.group), _hash(text), validation, tokens))
+    counts["kept"] += len(kept)
+    return kept, np.array(entries, INDEX)
+
+
+def _choose_groups(groups: NDArray[np.uint64], fraction: float, seed: int) -> list[int]:
+    """Groups in a seeded order that together hold at most ``fraction`` of the rows, but at least one group."""
+    sizes = dict(zip(*(column.tolist() for column in np.unique(groups, return_counts=True)), strict=True))
+    order = sorted(sizes, key=lambda group: _hash(f"{seed} {group}"))
+    chosen, left = [], fraction * len(groups)
+    for group in order:
+        if sizes[group] <= left:
+            chosen.append(group)
+            left -= sizes[group]
+    return chosen or [min(order, key=lambda group: sizes[group])]
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _first_reason(quarantine: Path) -> str:
+    with quarantine.open(encoding="utf-8") as file:
+        line = file.readline()
+    if not line:
+        return ""
+    first = json.loads(line)
+    return f" The first: {first['origin']}: {first['reason']}"
