@@ -3,6 +3,7 @@
 Standard output carries results (tables, JSON); standard error carries progress, notes and errors.
 """
 
+import errno
 import importlib
 import json
 import os
@@ -35,6 +36,10 @@ from kdstore.errors import KDError
 _PIPE_WIDTH = 160
 stdout = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 stderr = Console(highlight=False, stderr=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
+
+# What a user can mend: space, permissions, paths. Any other OSError is a bug and keeps its traceback.
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR}
+_REFUSALS |= {errno.ENOENT, errno.EMFILE, errno.ENAMETOOLONG}
 
 
 class CommandFolder(click.Group):
@@ -73,12 +78,17 @@ class CommandFolder(click.Group):
             self._fail(str(error), error.exit_code)
         except click.ClickException as error:
             self._fail(f"{error.format_message()} Run with --help to see what is expected.", error.exit_code)
-        except (KeyboardInterrupt, click.Abort):
-            self._fail("stopped by Ctrl-C; run the same command again to continue.", 130)
         except BrokenPipeError:
             # The reader of our output went away (`| head`): nothing is wrong, and nothing can be printed.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
+        except OSError as error:
+            if error.errno not in _REFUSALS:
+                raise
+            where = f": {error.filename}" if error.filename else ""
+            self._fail(f"the operating system refused: {error.strerror}{where}.", 1)
+        except (KeyboardInterrupt, click.Abort):
+            self._fail("stopped by Ctrl-C; run the same command again to continue.", 130)
         # With standalone mode off, click returns the code of `ctx.exit(code)` (0 after --help).
         sys.exit(result if isinstance(result, int) else 0)
 

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,8 @@ import click
 from rich.table import Table
 
 from kdstore import console
-from kdstore.errors import EmptyInputError, InputError, UsageError
+from kdstore.errors import EmptyInputError, UsageError
+from kdstore.store import atomic
 
 if TYPE_CHECKING:
     from kdstore.sources.java_repo import MineReport
@@ -57,7 +57,7 @@ def mine(paths: tuple[Path, ...], out: Path, repo: str | None, as_json: bool) ->
     report = MineReport()
     repositories = find_repositories(paths, repo, report.skipped)
     total = sum(len(repository.main) + len(repository.tests) for repository in repositories)
-    with _replacing(out) as stream, console.progress("mine", total) as bar:
+    with _writing(out) as stream, console.progress("mine", total) as bar:
         for repository in repositories:
             for row in mine_repository(repository, report, bar.advance):
                 stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
@@ -71,23 +71,14 @@ def mine(paths: tuple[Path, ...], out: Path, repo: str | None, as_json: bool) ->
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def _writing(path: Path) -> Iterator[IO[bytes]]:
     """Write ``path`` as a whole or not at all; gzip by its suffix, with the same bytes for the same rows."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with staged.open("wb") as raw:
-            if path.suffix == ".gz":
-                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
-                    yield cast(IO[bytes], packed)
-            else:
-                yield raw
-            raw.flush()
-            os.fsync(raw.fileno())
-        staged.replace(path)
-    except OSError as error:
-        raise InputError(f"Expected to write {path}. Got: {error.strerror or error}. Choose another --out.") from None
-    finally:
-        staged.unlink(missing_ok=True)
+    with atomic.replacing(path) as staged, staged.open("wb") as raw:
+        if path.suffix == ".gz":
+            with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
+                yield cast(IO[bytes], packed)
+        else:
+            yield raw
 
 
 def _nothing(report: "MineReport") -> str:

@@ -25,7 +25,7 @@ from kdstore.encode.tokenizer import Tokenizer
 from kdstore.errors import UsageError
 from kdstore.store import layout
 from kdstore.store.manifest import CodecRecord, Head, Limits, Manifest, read_manifest
-from kdstore.store.writer import begin, complete_parts, finalize, write_part
+from kdstore.store.writer import begin, check_target, complete_parts, finalize, write_part
 from kdstore.tasks import TASKS
 
 _PART_BYTES = 256 << 20  # raw bytes of a part's largest columns; bounds memory for fat codecs
@@ -133,6 +133,8 @@ def _check(options: BuildOptions) -> None:
         raise UsageError("Expected --val-out with --val-rows. Got none. Say where the validation store goes.")
     if options.val_out is not None and options.val_out.resolve() == options.out.resolve():
         raise UsageError(f"Expected two different directories for --out and --val-out. Got {options.out} twice.")
+    for out in filter(None, (options.out, options.val_out)):
+        check_target(out)
 
 
 def _pipeline(options: BuildOptions) -> Pipeline:

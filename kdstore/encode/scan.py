@@ -69,6 +69,8 @@ def scan(
     EmptyInputError
         No row can be used.
     """
+    for path in (*train, *validation):
+        open_source(path)  # a path that cannot be read is refused now, in the source's own words
     key = {
         "train": source_sha256(train),
         "validation": source_sha256(validation),

@@ -195,10 +195,11 @@ def read_manifest(root: Path) -> Manifest:
             "Read it with the release that wrote it, or upgrade this one."
         )
     manifest = parse(Manifest, text, f"manifest {path}", CorruptStoreError)
-    if _content_sha256(manifest) != manifest.content_sha256:
+    # Canonical text, so that no byte of the file can change unnoticed, duplicated keys included.
+    if _content_sha256(manifest) != manifest.content_sha256 or manifest.to_json().encode() != text:
         raise CorruptStoreError(
-            f"Expected {path} to match its checksum {manifest.content_sha256[:12]}. Got "
-            f"{_content_sha256(manifest)[:12]}. The file was changed; restore it or build again."
+            f"Expected {path} to match its checksum {manifest.content_sha256[:12]}. Got another content. "
+            "The file was changed; restore it or build again."
         )
     return manifest
 

@@ -32,6 +32,14 @@ from kdstore.store.zarr_part import write_arrays
 from kdstore.validation import parse
 
 
+def check_target(root: Path) -> None:
+    """Raise `StoreError` when ``root`` holds something that is neither a store nor an unfinished build."""
+    if (root / MANIFEST).is_file() or layout.head_path(root).is_file():
+        return
+    if root.exists() and (not root.is_dir() or any(path.name != layout.BUILD for path in root.iterdir())):
+        raise StoreError(f"Expected an empty or new directory at {root}. Got something else. Choose another --out.")
+
+
 def begin(root: Path, head: Head) -> bool:
     """Start a build at ``root``, or continue the one that is there; False when it is already finished.
 
@@ -51,10 +59,8 @@ def begin(root: Path, head: Head) -> bool:
         check_same_head(parse(Head, read_bounded(pinned), f"settings in {pinned}", CorruptStoreError), head)
         _remove(layout.staging_path(root))  # what killed writers of this build left behind
         return True
-    if root.exists() and any(path.name != layout.BUILD for path in root.iterdir()):
-        raise StoreError(
-            f"Expected an empty or new directory at {root}. Got one that holds other files. Choose another --out."
-        )
+    check_target(root)
+    pinned.parent.mkdir(parents=True, exist_ok=True)
     # Last: a directory with pinned settings is a build that can be continued.
     atomic.write_text(pinned, head.to_json())
     return True

