@@ -6,12 +6,12 @@ Standard output carries results (tables, JSON); standard error carries progress,
 import errno
 import importlib
 import json
-import os
 import pkgutil
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -69,6 +69,16 @@ class CommandFolder(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments begin with; a misspelt one gets a hint."""
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"Expected a command of {self.name}. Got {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run the program and exit with a stable code."""
         signal.signal(signal.SIGTERM, _terminate)
@@ -76,12 +86,12 @@ class CommandFolder(click.Group):
             result = super().main(*args, **{**kwargs, "standalone_mode": False})
         except KDError as error:
             self._fail(str(error), error.exit_code)
+        except click.exceptions.NoArgsIsHelpError as error:
+            # The message is the whole help: worth more than one line.
+            click.echo(error.format_message(), err=True)
+            sys.exit(error.exit_code)
         except click.ClickException as error:
             self._fail(f"{error.format_message()} Run with --help to see what is expected.", error.exit_code)
-        except BrokenPipeError:
-            # The reader of our output went away (`| head`): nothing is wrong, and nothing can be printed.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
         except OSError as error:
             if error.errno not in _REFUSALS:
                 raise

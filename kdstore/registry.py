@@ -46,6 +46,11 @@ class Registry(Generic[T]):
 
         def add(component: T) -> T:
             origin = getattr(component, "__module__", repr(component))
+            if name in self._modules() and origin != f"{self.package}.{name}":
+                raise UsageError(
+                    f"Expected the {self.kind} {name!r} to come from {self.package}.{name}. Got one from {origin}. "
+                    "Name a component after its file."
+                )
             if name in self._components and self._origins[name] != origin:
                 raise UsageError(
                     f"Expected a new {self.kind} name. Got {name!r} from {origin}, "

@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -82,7 +82,7 @@ class Scalar(FieldKind):
 
     kind: Literal["scalar"] = "scalar"
     dtype: Dtype
-    along: str = ROW_AXIS
+    along: Name = ROW_AXIS
 
     def specs(self) -> tuple[ArraySpec, ...]:
         """One array [N] or [X]."""
@@ -231,6 +231,16 @@ class Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     fields: tuple[AnyField, ...] = Field(max_length=256)
 
+    @model_validator(mode="after")
+    def _check_names(self) -> "Schema":
+        names = [field.name for field in self.fields]
+        if len(set(names)) < len(names) or ROW_AXIS in names:
+            raise ValueError(f"field names must be unique and none of them {ROW_AXIS!r}")
+        for axis in self.axes()[1:]:
+            if f"{axis}/lengths" not in self.specs():
+                raise ValueError(f"nothing gives the lengths along {axis!r}")
+        return self
+
     def specs(self) -> dict[str, ArraySpec]:
         """Every array of a part, by path."""
         return {spec.path: spec for field in self.fields for spec in field.specs()}
@@ -246,10 +256,10 @@ class Schema(BaseModel):
             arrays |= field.pack([row[field.name] for row in rows])
         return Block(self, len(rows), arrays)
 
-    def subset(self, paths: Iterable[str]) -> "Schema":
-        """The schema of only those fields whose names are given."""
-        keep = set(paths)
-        return Schema(fields=tuple(field for field in self.fields if field.name in keep))
+    def subset(self, names: Iterable[str]) -> "Schema":
+        """The schema of only the named fields; the lengths that they lie along may belong to others."""
+        keep = set(names)
+        return self.model_copy(update={"fields": tuple(field for field in self.fields if field.name in keep)})
 
 
 @dataclass(frozen=True)

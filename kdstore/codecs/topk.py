@@ -38,8 +38,8 @@ class TopK(Codec[TopKConfig]):
     Size: ``k * (2 or 4) + 2k + 2 * len(temperatures)`` bytes per token before compression. Error:
     each log-probability is off by at most :math:`2^{-11} |\log p| / T`, twice after renormalisation.
 
-    What it cannot do: the order of ids *within* the tail is lost. At T of 2 to 4 most of the mass lies there,
-    and the student's gradient is then far from the teacher's (design measurements: 28 to 138 degrees).
+    What it cannot do: which ids the tail prefers is lost. At T of 2 to 4 most of the mass over a large vocabulary
+    lies there, and a student then learns in a direction far from the teacher's.
     """
 
     name: ClassVar[str] = "topk"

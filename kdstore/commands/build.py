@@ -22,7 +22,7 @@ from kdstore.errors import UsageError
 @click.option("--teacher", help="Directory or hub name of a Hugging Face seq2seq model.")
 @click.option("--tokenizer", help="Directory or hub name; the teacher's own by default.")
 @click.option("--task", default="java_assertion", show_default=True, help="What is predicted.")
-@click.option("--codec", default="topk", show_default=True, help="How the teacher's output is kept: topk or dense.")
+@click.option("--codec", default="topk", show_default=True, help="How the teacher's output is kept.")
 @click.option("--codec-set", multiple=True, metavar="KEY=VALUE", help="A setting of the codec, such as k=64.")
 @click.option("--no-teacher-prediction", is_flag=True, help="Do not generate and keep the teacher's own prediction.")
 @click.option(
@@ -39,7 +39,13 @@ from kdstore.errors import UsageError
 @click.option("--part-rows", default=2048, show_default=True, type=click.IntRange(1), help="Most rows per part.")
 @click.option("--block-rows", default=128, show_default=True, type=click.IntRange(1, 4096), help="Rows per block.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16", "fp16"]))
+@click.option(
+    "--dtype",
+    default="fp32",
+    show_default=True,
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    help="Number format of the teacher; fp16 needs a GPU.",
+)
 @click.option("--seed", default=42, show_default=True, type=click.IntRange(0), help="Of the split and of the order.")
 @click.option("--limit", type=click.IntRange(1), help="Use only the first rows that can be used.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad row instead of putting it in quarantine.")

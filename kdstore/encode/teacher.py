@@ -16,7 +16,7 @@ from kdstore.errors import MismatchError, ModelError
 from kdstore.store.manifest import TeacherRecord
 
 _LOGITS = 1 << 26  # most logits at once: 256 MiB
-_SHORT = 40  # tokens of the first generation pass: about 95 % of assertions are shorter
+_SHORT = 40  # tokens of the first generation pass: nearly all assertions are shorter
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from kdstore.errors import CorruptStoreError, StoreError
 from kdstore.schema import Schema
@@ -141,6 +141,12 @@ class Manifest(_Record):
     parts: list[PartRef]
     shared_files: dict[FilePath, FileRecord]
     content_sha256: Sha256
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> "Manifest":
+        if [part.index for part in self.parts] != list(range(len(self.parts))):
+            raise ValueError("parts must be numbered from 0 without gaps")
+        return self
 
     @property
     def rows(self) -> int:

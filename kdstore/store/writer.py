@@ -163,7 +163,7 @@ def _part_ref(root: Path, record: PartRecord) -> PartRef:
     return PartRef(
         index=record.index,
         rows=record.rows,
-        label_tokens=record.extent("labels"),
+        label_tokens=record.extent("labels") if "labels" in record.block_offsets else 0,
         bytes=sum(file.bytes for file in record.files.values()),
         signal_bytes=record.bytes_under("teacher"),
         sha256=sha256_file(layout.part_path(root, record.index) / layout.PART_JSON),
@@ -181,7 +181,8 @@ def _shared_files(root: Path) -> dict[str, FileRecord]:
             names.clear()
         for name in files:
             path = here / name
-            if path != root / MANIFEST:
+            # Hidden files are the system's (.DS_Store, .nfs0001), not ours.
+            if path != root / MANIFEST and not name.startswith("."):
                 found[path.relative_to(root).as_posix()] = file_record(path)
     return dict(sorted(found.items()))
 

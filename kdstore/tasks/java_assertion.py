@@ -31,7 +31,7 @@ class JavaAssertion(Task):
     template = "{focal_method}\n{test_method}"
     text_columns = ("assertion", "repo", "path")
     losses = ("ce", "kl")
-    metrics = ("exact_match", "f1", "line_f1", "bleu", "token_accuracy", "ast_validity")
+    metrics = ("exact_match", "f1", "line_f1", "bleu", "ast_validity", "token_accuracy", "loss", "perplexity")
 
     def example(self, record: Record) -> Example:
         """Turn a record of either key set into an example.

@@ -183,6 +183,7 @@ def test_parts_that_changed_places_are_noticed(store: Store, kdstore: Run) -> No
         (lambda m: m["shared_files"].update({"../../etc/passwd": {"bytes": 1, "sha256": "0" * 64}}), "String should"),
         (lambda m: m["shared_files"].update({"/etc/passwd": {"bytes": 1, "sha256": "0" * 64}}), "String should"),
         (lambda m: m["parts"][0].update(rows=-1), "parts.0.rows"),
+        (lambda m: m["parts"].pop(0), "numbered from 0"),
         (lambda m: m["head"]["schema"]["fields"][0].update(name="../x"), "String should"),
         (lambda m: m["head"]["schema"]["fields"][0].update(kind="pickle"), "kind"),
         (lambda m: m["head"]["schema"]["fields"][4].update(width=1 << 40), "width"),
@@ -249,3 +250,24 @@ def test_a_store_with_a_missing_part_is_not_finished(tmp_path: Path) -> None:
         finalize(root, head(8, 4, 4))
     with pytest.raises(StoreError, match="has not finished"):
         Store(root)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (RaggedText(name="row"),),
+        (RaggedText(name="id"), RaggedText(name="id")),
+        (Scalar(name="weight", dtype="float32", along="labels"),),
+    ],
+)
+def test_a_schema_that_cannot_be_stored_is_refused(fields: tuple) -> None:
+    with pytest.raises(ValueError, match="field names must be unique|nothing gives the lengths"):
+        Schema(fields=fields)
+
+
+def test_a_hidden_file_of_the_system_does_not_stop_a_build(tmp_path: Path) -> None:
+    root = tmp_path / "s.kd"
+    begin(root, head(0, 4, 4))
+    (root / ".DS_Store").touch()
+    finalize(root, head(0, 4, 4))
+    assert Store(root).rows == 0

@@ -1,0 +1,46 @@
+"""Write a report as one HTML page and as Markdown."""
+
+import re
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from kdeval.report.chart import line_chart
+from kdeval.report.gather import Report
+
+_MARKDOWN = ".md.jinja"
+
+
+def to_html(report: Report) -> str:
+    """A page that needs no other file, no script and no network; every text from outside is escaped."""
+    return _environment().get_template("page.html.jinja").render(report=report)
+
+
+def to_markdown(report: Report) -> str:
+    """The same content for a terminal or a repository, without the charts."""
+    return _environment().get_template(f"page{_MARKDOWN}").render(report=report)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=lambda name: not (name or "").endswith(_MARKDOWN),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"chart": line_chart, "fence": _fence, "cell": _cell}
+    return environment
+
+
+def _fence(text: str) -> str:
+    """A Markdown code block, with more backticks around it than the text has in a row."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _cell(text: str) -> str:
+    """Text for a Markdown table or line: one line, with nothing that Markdown or HTML would act on."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~!&])", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,175 @@
+"""The configuration of a run: typed sections with documented fields, from defaults, a recipe and the command line.
+
+A field's name is its key in a recipe and, with dashes, its option on the command line; names are unique over
+all sections. Later sources win: defaults, then the recipe, then options.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from kdstore.errors import UnknownNameError, UsageError
+from kdstore.validation import parse
+
+Recipe = dict[str, dict[str, Any]]
+
+
+class Section(BaseModel):
+    """Base of the sections."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """What is read, and how it becomes batches."""
+
+    batch_size: int = Field(default=4, ge=1, description="Rows per forward pass.")
+    max_input_len: int = Field(default=512, ge=1, description="Longest input in tokens.")
+    max_output_len: int = Field(default=128, ge=1, description="Longest output in tokens.")
+    max_train_samples: int | None = Field(default=None, ge=1, description="Train on a random subset of this size.")
+    max_val_samples: int | None = Field(default=None, ge=1, description="Validate on a random subset of this size.")
+    group_blocks: int | None = Field(
+        default=None, ge=1, description="Blocks shuffled together; by default up to 16, as many as fit into 256 MiB."
+    )
+
+
+class ModelConfig(Section):
+    """Which model is trained."""
+
+    model_name: str = Field(default="Salesforce/codet5p-220m", description="Directory or hub name of a model.")
+    from_scratch: str | None = Field(default=None, description="Start from random weights of this preset instead.")
+    vocab_size: int = Field(
+        default=8192,
+        ge=260,
+        le=1 << 20,
+        description="Size of the tokenizer that is learned from scratch.",
+    )
+
+
+class OptimizerConfig(Section):
+    """AdamW."""
+
+    lr: float = Field(default=3e-5, gt=0, description="Highest learning rate.")
+    weight_decay: float = Field(default=0.01, ge=0, description="Decoupled weight decay; not on norms and biases.")
+    clip_norm: float = Field(default=1.0, gt=0, description="Gradients are scaled down to this norm.")
+
+
+class ScheduleConfig(Section):
+    """How long, and the course of the learning rate."""
+
+    epochs: int = Field(default=5, ge=1, description="Passes over the training rows.")
+    max_steps: int | None = Field(default=None, ge=1, description="Stop after this many optimizer steps.")
+    gradient_accumulation_steps: int = Field(default=1, ge=1, description="Batches per optimizer step.")
+    warmup_steps: int = Field(default=0, ge=0, description="Steps of linear warm-up; 0 takes 15 % of all steps.")
+
+
+class LossConfig(Section):
+    """alpha * cross-entropy + (1 - alpha) * distillation."""
+
+    alpha: float = Field(default=0.5, ge=0, le=1, description="Weight of the labels' cross-entropy.")
+    temperature: float = Field(default=4.0, gt=0, description="Softens teacher and student in the distillation loss.")
+    distillation: str = Field(default="kl", description="Component that compares with the teacher: kl or jsd.")
+
+
+class RunConfig(Section):
+    """Where and how the run happens."""
+
+    seed: int = Field(default=42, ge=0, le=2**63 - 1, description="Seeds order, initial weights and dropout.")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
+    dtype: Literal["fp32", "bf16", "fp16"] = Field(
+        default="fp32", description="Number format of matrix products; weights stay fp32."
+    )
+    checkpoint_steps: int = Field(
+        default=500, ge=1, description="Steps between checkpoints; epochs end with one too."
+    )
+    keep_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints are kept.")
+    after: tuple[str, ...] = Field(
+        default=(),
+        description="Command to run after training, as a list of arguments; {run}, {train} and {val} are replaced.",
+    )
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    run: RunConfig = RunConfig()
+
+    def to_json(self) -> str:
+        """Canonical JSON text: sorted keys, so that equal configurations have equal bytes."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True) + "\n"
+
+    def sha256(self) -> str:
+        """SHA-256 of `to_json`."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def sections() -> dict[str, type[Section]]:
+    """The sections by name."""
+    return {name: cast(type[Section], field.annotation) for name, field in Config.model_fields.items()}
+
+
+def section_of(key: str) -> str:
+    """The section that holds ``key``."""
+    return next(name for name, section in sections().items() if key in section.model_fields)
+
+
+def resolve(recipe: Recipe, options: Mapping[str, Any]) -> Config:
+    """Defaults, overridden by a recipe, overridden by ``options``, which are keyed by field name.
+
+    Raises
+    ------
+    UnknownNameError
+        The recipe has a section or key that does not exist; the nearest one is named.
+    UsageError
+        A value has the wrong type or is out of range.
+    """
+    _check_names("section", recipe, list(sections()))
+    for name, values in recipe.items():
+        if not isinstance(values, Mapping):
+            raise UsageError(f"Expected the recipe's {name!r} to be a table. Got {values!r}. Write [{name}].")
+        _check_names(f"key of [{name}]", values, list(sections()[name].model_fields))
+    merged = {name: dict(recipe.get(name, {})) for name in sections()}
+    for key, value in options.items():
+        merged[section_of(key)][key] = value
+    return parse(Config, merged, "configuration")
+
+
+def read_recipe(name: str) -> Recipe:
+    """The recipe in the file ``name``, or the built-in one called ``name``.
+
+    Raises
+    ------
+    UnknownNameError
+        There is neither such a file nor such a built-in recipe.
+    UsageError
+        The file is not valid TOML.
+    """
+    built_in = {Path(file.name).stem: file for file in files("kdtrain").joinpath("recipes").iterdir()}
+    path = Path(name)
+    if not path.is_file() and name not in built_in:
+        _check_names("recipe (a TOML file, or a built-in one)", {name: None}, sorted(built_in))
+    text = path.read_bytes() if path.is_file() else built_in[name].read_bytes()
+    try:
+        return tomllib.loads(text.decode())
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
+        raise UsageError(f"Expected valid TOML in the recipe {name}. Got: {error}.") from None
+
+
+def _check_names(what: str, given: Mapping[str, Any], known: list[str]) -> None:
+    for name in given:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
+            raise UnknownNameError(f"Expected a known {what}. Got {name!r}. {hint}")

@@ -1,0 +1,106 @@
+"""The run's log: a CSV file, a text file and TensorBoard, from the same numbers.
+
+Columns of ``training_metrics.csv``, one row per optimizer step (``split`` train) and per validation (val):
+
+=================  =====================================================================================
+step, epoch        optimizer steps done; pass over the data, from 1 (0: before the first step)
+split              ``train`` or ``val``
+loss               weighted total, mean per label token, nats
+<component>_loss   each component's mean per label token, before its weight
+lr, grad_norm      learning rate and gradient norm before clipping, of the step (train only)
+label_tokens       label tokens of the step or of the validation rows
+tokens_per_s       label tokens per second of the step or validation
+data_wait_s        seconds spent waiting for the loader
+rss_mb             resident memory of the process, MiB
+elapsed_s          seconds of training, over all starts of the run
+=================  =====================================================================================
+"""
+
+import csv
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+import psutil
+from torch.utils.tensorboard import SummaryWriter
+
+from kdstore.store import atomic
+from kdtrain.rundir import RunDir
+
+_MEASURES = ("lr", "grad_norm", "label_tokens", "tokens_per_s", "data_wait_s", "rss_mb", "elapsed_s")
+_GROUPS = {
+    "loss": "Loss/total",
+    "lr": "Hyperparams/learning_rate",
+    "grad_norm": "Gradients/norm",
+    **{name: f"Training/{name}" for name in ("tokens_per_s", "data_wait_s", "rss_mb")},
+}
+
+
+class RunLog:
+    """Writes the logs of one run; a context manager.
+
+    Parameters
+    ----------
+    run
+        The run directory.
+    components
+        Names of the loss components.
+    step
+        Optimizer steps already done; rows of later steps, which a killed run left behind, are dropped.
+    """
+
+    def __init__(self, run: RunDir, components: Iterable[str], step: int) -> None:
+        self._columns = ["step", "epoch", "split", "loss", *(f"{name}_loss" for name in components), *_MEASURES]
+        _keep_until(run.metrics, self._columns, step)
+        self._file = run.metrics.open("a", encoding="utf-8", newline="")
+        self._csv = csv.DictWriter(self._file, self._columns)
+        self._text = run.log.open("a", encoding="utf-8")
+        self._tensorboard = SummaryWriter(run.tensorboard, purge_step=step + 1)
+        self._process = psutil.Process()
+
+    def __enter__(self) -> Self:
+        """The log itself."""
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Close all files."""
+        self._file.close()
+        self._text.close()
+        self._tensorboard.close()
+
+    def row(self, step: int, epoch: int, split: str, values: Mapping[str, float]) -> None:
+        """Add one row; ``values`` by column name, those that do not apply left out."""
+        values = {**values, "rss_mb": self._process.memory_info().rss / 2**20}
+        rounded = {name: f"{value:.8g}" for name, value in values.items()}
+        self._csv.writerow({"step": step, "epoch": epoch, "split": split, **rounded})
+        self._file.flush()
+        for name, value in values.items():
+            if tag := _tag(name, split):
+                self._tensorboard.add_scalar(tag, value, step)
+
+    def say(self, message: str) -> None:
+        """Add one line with the time to the text log."""
+        self._text.write(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S} {message}\n")
+        self._text.flush()
+
+
+def _tag(name: str, split: str) -> str | None:
+    if name.endswith("loss") and split == "val":
+        return f"Validation/{name}"
+    if name.endswith("_loss"):
+        return f"Loss_Raw/{name.removesuffix('_loss')}"
+    return _GROUPS.get(name) if split == "train" else None
+
+
+def _keep_until(path: Path, columns: list[str], step: int) -> None:
+    """Rewrite the CSV file with its header and the rows up to ``step``; none for a fresh start."""
+    kept: list[dict[str, str]] = []
+    if step > 0 and path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            # A killed run may have left half a row at the end.
+            kept = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"]) <= step]
+    with atomic.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(kept)

@@ -1,0 +1,1 @@
+"""Models that can be trained, and the tokenizers that go with them."""

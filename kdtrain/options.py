@@ -1,0 +1,87 @@
+"""Command-line options made from the configuration's fields, so that each is described once."""
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+
+from kdstore.errors import UsageError
+from kdtrain.config import Config, read_recipe, resolve, sections
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def run_options(recipe: str, skip: Collection[str] = ()) -> Callable[[F], F]:
+    """Add ``--output-dir``, ``--recipe``, ``--resume``, ``--no-after``, and an option for each field.
+
+    Parameters
+    ----------
+    recipe
+        Built-in recipe used when none is named; the defaults in ``--help`` are those it gives.
+    skip
+        Fields that the command has no option for.
+    """
+
+    def add(function: F) -> F:
+        defaults = resolve(read_recipe(recipe), {})
+        options = [
+            click.option(
+                "--output-dir",
+                type=click.Path(path_type=Path),
+                help="The run directory.  [default: results/<timestamp>_<model>]",
+            ),
+            click.option(
+                "--recipe", default=recipe, show_default=True, help="TOML file, or a built-in recipe's name."
+            ),
+            click.option(
+                "--resume",
+                type=click.Choice(["no", "auto"]),
+                default="no",
+                show_default=True,
+                help="auto: continue from the last checkpoint, or start fresh.",
+            ),
+            click.option("--no-after", is_flag=True, help="Do not run the command that the recipe names."),
+        ]
+        for section, kind in sections().items():
+            for name, field in kind.model_fields.items():
+                # A list of arguments is for recipes only.
+                if name not in skip and get_origin(field.annotation) is not tuple:
+                    options.append(_option(name, field, getattr(getattr(defaults, section), name)))
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def configure(recipe: str, options: Mapping[str, Any], forced: Mapping[str, Any]) -> Config:
+    """The configuration of a recipe and the options given on the command line; ``forced`` wins over both.
+
+    Raises
+    ------
+    UsageError
+        Two options contradict each other, or a value is out of range.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if {"model_name", "from_scratch"} <= given.keys():
+        raise UsageError("Expected --model-name or --from-scratch. Got both. Leave one out.")
+    if "model_name" in given:
+        given["from_scratch"] = None  # what a recipe says of it no longer counts
+    return resolve(read_recipe(recipe), {**given, **forced})
+
+
+def _option(name: str, field: FieldInfo, default: Any) -> Callable[[F], F]:
+    shown = "" if default is None else f"  [default: {default}]"
+    return click.option(
+        f"--{name.replace('_', '-')}", name, type=_type(field.annotation), default=None,
+        help=f"{field.description}{shown}",
+    )  # fmt: skip
+
+
+def _type(annotation: Any) -> Any:
+    if get_origin(annotation) is Literal:
+        return click.Choice(get_args(annotation))
+    inner = [kind for kind in get_args(annotation) if kind is not type(None)]
+    return inner[0] if inner else annotation

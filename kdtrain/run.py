@@ -1,0 +1,160 @@
+"""Put a run together: checks, model, loaders, trainer, the command afterwards, and the summary."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.table import Table
+from transformers import AutoTokenizer
+
+from kdstore.console import note, progress, stdout
+from kdstore.encode.device import resolve_device, resolve_dtype
+from kdstore.errors import KDError, TrainingError
+from kdstore.store.reader import Store
+from kdtrain import preflight
+from kdtrain.config import Config
+from kdtrain.log import RunLog
+from kdtrain.mix import Mix, distillation_mix
+from kdtrain.models import seq2seq
+from kdtrain.rundir import RunDir
+from kdtrain.stream.loader import Loader
+from kdtrain.trainer import Summary, Trainer
+
+
+@dataclass(frozen=True)
+class Stores:
+    """What a run reads."""
+
+    train: Store
+    val: Store | None
+
+
+def train(stores: Stores, config: Config, run: RunDir, *, resume: bool) -> Summary:
+    """Train as configured, from the newest checkpoint when ``resume``, and write the run directory.
+
+    Raises
+    ------
+    KDError
+        See `kdstore.errors`; nothing is written before all checks have passed.
+    """
+    device = resolve_device(config.run.device)
+    resolve_dtype(config.run.dtype, device)
+    mix = distillation_mix(config.loss)
+    loaders = _loaders(stores, config, mix)
+    preflight.check_stores(stores.train, stores.val, config, mix)
+    torch.manual_seed(config.run.seed)
+    model = _model(stores.train, config, mix)
+    run.record(config)
+    tokenizer = AutoTokenizer.from_pretrained(stores.train.tokenizer_path)
+    trainer = Trainer(model, tokenizer, mix, *loaders, config, device, run)
+    step = trainer.resume() if resume else None
+    if resume:
+        note(f"no checkpoint in {run.root}: starting fresh" if step is None else f"continuing after step {step}")
+    with RunLog(run, mix.weights, step or 0) as log, progress("training", trainer.total_steps) as bar:
+        log.say(_opening(trainer, stores, device, step))
+        try:
+            summary = trainer.fit(log, bar)
+        except (KDError, KeyboardInterrupt, SystemExit) as error:
+            log.say(f"stopped at step {trainer.progress.step}: {error or type(error).__name__}")
+            if not isinstance(error, KDError):
+                note(f"stopped; continue from the last checkpoint in {run.checkpoints} with --resume auto")
+            raise
+        log.say(f"finished at step {summary.progress.step}; {run.final_model}")
+    return summary
+
+
+def run_after(command: Sequence[str], run: RunDir, stores: Stores) -> None:
+    """Run the command that a recipe names, found first beside the running interpreter; no shell.
+
+    A command that needs ``{val}`` is skipped when there is no validation store.
+
+    Raises
+    ------
+    TrainingError
+        It cannot be started or fails.
+    """
+    if not command:
+        return
+    paths = {"run": run.root, "train": stores.train.root, "val": stores.val.root if stores.val else None}
+    if stores.val is None and any("{val}" in part for part in command):
+        note(f"no validation store: skipping {command[0]}")
+        return
+    arguments = [part.format(**paths) for part in command]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    program = shutil.which(arguments[0], path=path)
+    if program is None:
+        outcome = "no such program"
+    else:
+        done = subprocess.run([program, *arguments[1:]], env={**os.environ, "PATH": path}, check=False)
+        outcome = f"exit code {done.returncode}" if done.returncode else ""
+    if outcome:
+        raise TrainingError(
+            f"Expected the command after training to succeed. Got {outcome}: {shlex.join(arguments)}. "
+            f"The model is in {run.final_model}; run that command again, or train with --no-after."
+        )
+
+
+def print_summary(summary: Summary, run: RunDir) -> None:
+    """Print the end of a run as a table on standard output."""
+    at = summary.progress
+    table = Table("result", "value", title=f"Training: {run.root}")
+    if at.best_val_loss == at.best_val_loss:  # NaN without validation
+        table.add_row("validation loss at start", f"{at.start_val_loss:.4f}")
+        table.add_row("validation loss at end", f"{at.val_loss:.4f}")
+        table.add_row("best validation loss", f"{at.best_val_loss:.4f} (step {at.best_step})")
+    table.add_row("optimizer steps", f"{at.step:,}")
+    table.add_row("training time", f"{at.elapsed_s:,.1f} s")
+    table.add_row("label tokens per second", f"{summary.tokens_per_s:,.0f}")
+    table.add_row("peak memory", f"{summary.peak_rss_mb:,.0f} MiB")
+    table.add_row("model", str(run.final_model))
+    stdout.print(table)
+
+
+def _loaders(stores: Stores, config: Config, mix: Mix) -> tuple[Loader, Loader | None]:
+    data, seed, signal = config.data, config.run.seed, mix.needs_signal
+    first = Loader(
+        stores.train,
+        data.batch_size,
+        seed,
+        with_signal=signal,
+        max_rows=data.max_train_samples,
+        group_blocks=data.group_blocks,
+    )
+    if stores.val is None:
+        return first, None
+    second = Loader(
+        stores.val,
+        data.batch_size,
+        seed,
+        with_signal=signal,
+        max_rows=data.max_val_samples,
+        group_blocks=data.group_blocks,
+        shuffle=False,
+    )
+    return first, second
+
+
+def _model(store: Store, config: Config, mix: Mix) -> seq2seq.Model:
+    if config.model.from_scratch:
+        return seq2seq.create(config.model.from_scratch, store.head.vocab_size, store.head.tokenizer)
+    model = seq2seq.load(config.model.model_name)
+    preflight.check_model(model, config.model.model_name, store, exact=mix.needs_signal)
+    return model
+
+
+def _opening(trainer: Trainer, stores: Stores, device: torch.device, step: int | None) -> str:
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    val = f", validation store {stores.val.root} ({stores.val.rows:,} rows)" if stores.val else ""
+    return (
+        f"{'continuing after step ' + str(step) if step else 'starting'}: {parameters:,} parameters on {device} in "
+        f"{trainer.config.run.dtype}, {trainer.total_steps:,} steps, training store {stores.train.root} "
+        f"({trainer.train_loader.rows:,} rows, fingerprint {stores.train.manifest.fingerprint}, "
+        f"{trainer.train_loader.group_blocks} blocks per group){val}, "
+        f"config sha256 {trainer.config.sha256()[:16]}, torch threads {torch.get_num_threads()}"
+    )

@@ -1,0 +1,9 @@
+"""Settings that must be made before any test module imports torch."""
+
+import os
+
+# The suite runs one worker per core. Two pools of spinning threads on two cores slow each other down a
+# hundredfold; child processes inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")

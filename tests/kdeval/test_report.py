@@ -1,0 +1,232 @@
+"""The report of a run: complete, safe to open, and clear about what is missing."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from kdeval.report.chart import line_chart, nice_ticks
+from kdeval.report.curves import Curve, read_curves
+from kdeval.report.gather import gather
+from kdeval.report.render import to_html, to_markdown
+from kdeval.report.samples import choose_samples
+from kdeval.results import PREDICTIONS, Prediction
+from kdstore.errors import InputError, MismatchError
+
+from .conftest import ROWS, assert_fails, invoke
+
+CURVES = "step,epoch,split,loss,ce_loss,lr\n0,0,val,5,6,\n1,1,train,4.5,5.5,0.1\n2,1,train,3,4,0.1\n2,1,val,2.5,3,\n"
+HOSTILE = '</pre></script><img src=x onerror="alert(1)">{{ 7*7 }}\n```\n# no heading\n<script>evil()</script>'
+
+
+@pytest.fixture
+def run(evaluated, tmp_path) -> Path:
+    """An evaluated run with training curves."""
+    evaluated()
+    (tmp_path / "run" / "training_metrics.csv").write_text(CURVES)
+    return tmp_path / "run"
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text, and checks that tags are balanced."""
+
+    VOID = frozenset({"meta", "link", "br", "img"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def prediction(index: int, prediction: str, teacher: str | None = "t();") -> Prediction:
+    return Prediction(
+        id=f"r{index}", repo="", path="", prompt="p", reference="ref();", prediction=prediction,
+        teacher_prediction=teacher, token_count=3, token_correct=1, nll_sum=1.0, scores={},
+    )  # fmt: skip
+
+
+def write_predictions(directory: Path, rows: list[Prediction]) -> Path:
+    directory.mkdir(exist_ok=True)
+    (directory / PREDICTIONS).write_text("".join(row.model_dump_json() + "\n" for row in rows))
+    return directory
+
+
+def test_page_and_markdown(run, world):
+    (run / "config.json").write_text('{"run": {"seed": 42}, "loss": {"temperature": 4.0}}')
+    result = invoke("report", run, "--samples", 6)
+    assert result.exit_code == 0, result.stderr
+    page = Page((run / "report.html").read_text())
+    markdown = (run / "report.md").read_text()
+    for text in ("Token F1", "Cross-entropy", "5.000 to 2.500", "the-teacher", "val.kd", "run.seed"):
+        assert text in page.text
+        assert text in markdown.replace("\\", "")
+    assert page.tags.count("article") == 6
+    assert page.tags.count("figure") == 2
+    assert markdown.count("Reference:") == 6
+
+
+def test_page_is_self_contained_and_needs_no_script(run):
+    page = Page(to_html(gather(run, None, 12, 42)))
+    assert "script" not in page.tags
+    linked = {value for name, value in page.attributes if name in ("src", "href", "srcset", "xlink:href")}
+    assert linked == {"data:,"}
+    assert not re.search(r"url\(|@import|https?://", to_html(gather(run, None, 12, 42)))
+
+
+def test_report_is_the_same_every_time(run):
+    first, second = (gather(run, None, 5, 42) for _ in range(2))
+    assert to_html(first) == to_html(second)
+    assert to_markdown(first) == to_markdown(second)
+    other = gather(run, None, 5, 43)
+    assert {sample.id for sample in other.samples} != {sample.id for sample in first.samples}
+
+
+def test_hostile_predictions_stay_text(world, tokenizer, evaluated, run, tmp_path):
+    from .conftest import write_store
+
+    store = write_store(tmp_path / "h.kd", tokenizer, [HOSTILE, "b"], [HOSTILE, "f();"])
+    evaluated(store, metrics=["exact_match"])
+    report = gather(run, None, 2, 42)
+    page = Page(to_html(report))
+    assert not {"script", "img"} & set(page.tags)
+    assert '<img src=x onerror="alert(1)">{{ 7*7 }}' in page.text
+    markdown = to_markdown(report)
+    assert "````\n" + HOSTILE + "\n````" in markdown
+
+
+def test_values_of_the_stored_teacher_and_of_a_teacher_run(run, evaluated, tmp_path):
+    report = gather(run, None, 0, 42)
+    rows = {row.name: row for row in report.rows}
+    assert rows["exact_match"].teacher.text == f"{19 / 37:.1%}"
+    assert rows["loss"].teacher is None
+    evaluated(into="teacher")
+    rows = {row.name: row for row in gather(run, tmp_path / "teacher", 0, 42).rows}
+    assert rows["loss"].teacher.text == rows["loss"].student.text
+    assert rows["loss"].gap == "+0.000"
+    assert rows["exact_match"].teacher.text == rows["exact_match"].student.text
+
+
+def test_teacher_on_other_rows_is_refused(run, evaluated, tmp_path):
+    evaluated(into="teacher", limit=3)
+    result = invoke("report", run, "--teacher-run", tmp_path / "teacher")
+    assert_fails(result, MismatchError.exit_code, "rows 37", "Got 3")
+
+
+def test_store_that_is_gone_is_said(world, tokenizer, evaluated, run, tmp_path):
+    from .conftest import write_store
+
+    store = write_store(tmp_path / "gone.kd", tokenizer, ["a"], ["f();"])
+    evaluated(store)
+    store.rename(tmp_path / "moved.kd")
+    report = gather(run, None, 1, 42)
+    assert "gone.kd" in report.store_problem
+    assert report.store_problem.split(".")[0] in Page(to_html(report)).text
+
+
+def test_samples_mix_hits_and_misses(tmp_path):
+    rows = [prediction(index, "ref();" if index < 3 else f"miss{index}();") for index in range(40)]
+    directory = write_predictions(tmp_path / "p", rows)
+    shown = choose_samples(directory, None, 8, seed=1)
+    assert len(shown) == 8
+    assert sum(sample.student_exact for sample in shown) == 3, "all hits where they are fewer than half"
+    assert [int(sample.id[1:]) for sample in shown] == sorted(int(sample.id[1:]) for sample in shown)
+    few = choose_samples(write_predictions(tmp_path / "q", rows[:4]), None, 8, seed=1)
+    assert len(few) == 4
+
+
+def test_samples_show_the_end_of_the_prompt(tmp_path):
+    long = prediction(0, "x").model_copy(update={"prompt": "\n".join(f"line {n}" for n in range(100))})
+    (shown,) = choose_samples(write_predictions(tmp_path / "p", [long]), None, 1, seed=1)
+    assert shown.prompt.startswith("... line 88")
+    assert shown.prompt.endswith("line 99")
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("metrics_summary_final.json", ("metrics_summary_final.json", "kdeval run")),
+        ("predictions_final.jsonl", ("predictions_final.jsonl", "kdeval run")),
+        ("training_metrics.csv", ("training_metrics.csv", "kdtrain")),
+    ],
+)
+def test_missing_files(run, missing, words):
+    (run / missing).unlink()
+    assert_fails(invoke("report", run), InputError.exit_code, *words)
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("step,loss\n1,2\n", ("'split'",)),
+        ("", ("'step'",)),
+        ("step,split,loss\n1,train,abc\n", ("line 2", "'loss'", "'abc'")),
+        ("step,split,loss\n1,train,nan\n", ("line 2", "'nan'")),
+        ("step,split,loss\n", ("at least one row",)),
+    ],
+)
+def test_bad_curves(run, text, words):
+    (run / "training_metrics.csv").write_text(text)
+    assert_fails(invoke("report", run), InputError.exit_code, *words)
+
+
+def test_changed_predictions_are_refused(run):
+    with (run / PREDICTIONS).open("a") as file:
+        file.write("{}\n")
+    assert_fails(invoke("report", run), MismatchError.exit_code, "checksum", "kdeval run")
+
+
+def test_damaged_summary_and_config(run):
+    (run / "config.json").write_text("{")
+    assert_fails(invoke("report", run), InputError.exit_code, "config.json")
+    (run / "metrics_summary_final.json").write_text('{"schema_version": 2}')
+    assert_fails(invoke("report", run), InputError.exit_code, "metrics_summary_final.json")
+
+
+def test_curves(tmp_path):
+    (tmp_path / "training_metrics.csv").write_text(CURVES.replace(",lr", ",loss_kl,lr").replace("0.1", "7,0.1"))
+    curves = read_curves(tmp_path)
+    assert [curve.name for curve in curves] == ["loss", "ce_loss", "loss_kl"]
+    assert curves[0].train == [(1, 4.5), (2, 3)]
+    assert curves[0].ends == ("validation", 5.0, 2.5)
+    assert curves[2].val == []
+    assert Curve("loss", train=[(1, 4.0), (2, 3.0)]).ends == ("training", 4.0, 3.0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.83, 5.67), (-3, 1e6), (1e-9, 2e-9), (99.99, 100)])
+def test_ticks_are_round_and_inside(low, high):
+    ticks = nice_ticks(low, high, 5)
+    assert 2 <= len(ticks) <= 6
+    assert all(low <= tick <= high for tick in ticks)
+
+
+def test_charts_stay_small_and_draw_single_points():
+    long = Curve("loss", train=[(step, 1 / step) for step in range(1, 100_000)])
+    assert len(line_chart(long)) < 8_000
+    assert "<circle" in line_chart(Curve("<loss>", val=[(5, 2.0)]))
+    assert "<loss>" not in line_chart(Curve("<loss>", val=[(5, 2.0)]))
+
+
+def test_all_rows_are_shown_when_asked(run):
+    assert len(gather(run, None, 1000, 42).samples) == ROWS

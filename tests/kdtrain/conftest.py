@@ -1,0 +1,130 @@
+"""Small real stores: tokens with a pattern that a student can learn, signals encoded by the real codecs."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kdstore.codecs import build_codec
+from kdstore.schema import RaggedText, RaggedTokens, Scalar, Schema, TeacherSignal, Vector
+from kdstore.store.manifest import CodecRecord, Head, Limits, TeacherRecord, TokenizerRecord
+from kdstore.store.reader import Store
+from kdstore.store.writer import begin, finalize, write_part
+from kdtrain.models import tokenizer as tokenizers
+
+MakeStore = Callable[..., Store]
+
+TEXTS = ["assertEquals(1, list.size());", "assertTrue(list.isEmpty());", "assertNull(map.get(key));"] * 3
+END = 1
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_threads():
+    torch.set_num_threads(1)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def tokenizer_dir(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer")
+    tokenizers.train(TEXTS, 280).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def vocab_size(tokenizer_dir) -> int:
+    return len(tokenizers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir))
+
+
+@pytest.fixture(scope="session")
+def make_store(tokenizer_dir, vocab_size) -> MakeStore:
+    """A function that writes a store: ``make_store(path, rows, codec="topk", codec_config={...}, ...)``."""
+
+    def make(root, rows, *, codec="topk", codec_config=None, seed=0, part_rows=64, block_rows=16, shift=0, **head):
+        rng = np.random.default_rng(seed)
+        kept = None if codec is None else build_codec(codec, codec_config or {}, vocab_size)
+        fields = [RaggedText(name="id"), *(RaggedTokens(name=n, dtype="uint16") for n in ("input_ids", "labels"))]
+        if kept:
+            fields += [Scalar(name="label_logprob", dtype="float16", along="labels")]
+            fields += [TeacherSignal(name="teacher", arrays=kept.arrays())]
+        fields.append(Vector(name="embeddings/mini", dtype="float16", width=4))
+        settings = {
+            "task": "java_assertion",
+            "template": "{focal_method}",
+            "schema": Schema(fields=tuple(fields)),
+            "vocab_size": vocab_size,
+            "codec": CodecRecord(name=codec, config=kept.config.model_dump(mode="json")) if kept else None,
+            "teacher": TEACHER if kept else None,
+            "tokenizer": TokenizerRecord(
+                sha256="0" * 64, vocab_size=vocab_size, pad_id=0, eos_id=END, decoder_start_id=0
+            ),
+            "encoders": {},
+            "limits": Limits(max_input_tokens=64, max_output_tokens=16, overlong="truncate"),
+            "source_sha256": "0" * 64,
+            "split": "all",
+            "seed": seed,
+            "rows": rows,
+            "part_rows": part_rows,
+            "block_rows": block_rows,
+            "scan": {},
+            "versions": {},
+        }
+        head = Head(**{**settings, **head})
+        begin(root, head)
+        tokenizer = tokenizers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
+        tokenizer.save_pretrained(root / "tokenizer")
+        samples = [_row(rng, index, kept, vocab_size, shift) for index in range(rows)]
+        for part, start in enumerate(range(0, rows, part_rows)):
+            write_part(root, part, head.schema_.pack(samples[start : start + part_rows]), block_rows)
+        finalize(root, head)
+        return Store(root)
+
+    return make
+
+
+TEACHER = TeacherRecord(
+    name="random", revision=None, weights_sha256="0" * 64, dtype="fp32", device="cpu", batch_size=1, threads=1
+)
+
+
+def _row(rng, index, codec, vocab_size, shift):
+    """A row whose target repeats the first token of its input; the teacher is fairly sure of it.
+
+    ``shift`` plants a fault: the signal lies so many tokens away from its labels.
+    """
+    input_ids = [*rng.integers(3, 40, rng.integers(2, 12)).tolist(), END]
+    labels = [*[input_ids[0]] * int(rng.integers(1, 5)), END]
+    row = {"id": f"row-{index}", "input_ids": input_ids, "labels": labels, "embeddings/mini": np.full(4, index % 7)}
+    if codec is None:
+        return row
+    logits_LV = torch.from_numpy(rng.normal(size=(len(labels), vocab_size)).astype(np.float32))
+    logits_LV[range(len(labels)), labels] += 6
+    log_probs_LV = torch.log_softmax(logits_LV, dim=-1)
+    signal = {name: values.numpy() for name, values in codec.encode(logits_LV.roll(shift, 0)).items()}
+    return row | {"label_logprob": log_probs_LV[range(len(labels)), labels].numpy(), "teacher": signal}
+
+
+@pytest.fixture(scope="session")
+def stores(make_store, tmp_path_factory):
+    """A training and a validation store of a few rows, with top-k signals."""
+    root = tmp_path_factory.mktemp("stores")
+    return make_store(root / "train.kd", 96), make_store(root / "val.kd", 24, seed=1)
+
+
+@pytest.fixture(scope="session")
+def model_dir(tokenizer_dir, vocab_size, tmp_path_factory) -> Path:
+    """A pretrained-looking model of 10 thousand weights with dropout, with its tokenizer."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    path = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=vocab_size, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.1,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    T5ForConditionalGeneration(config).save_pretrained(path)
+    tokenizers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir).save_pretrained(path)
+    return path

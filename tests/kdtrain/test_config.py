@@ -1,0 +1,58 @@
+"""Configuration: one name per setting, recipes that resolve, hashes that identify."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from kdstore.errors import UnknownNameError, UsageError
+from kdtrain.config import Config, read_recipe, resolve, section_of, sections
+
+RECIPES = sorted(Path(file.name).stem for file in files("kdtrain").joinpath("recipes").iterdir())
+
+
+def test_names_are_unique_and_described():
+    keys = [key for section in sections().values() for key in section.model_fields]
+    assert len(keys) == len(set(keys))
+    for section in sections().values():
+        assert all(field.description for field in section.model_fields.values())
+    assert section_of("lr") == "optimizer"
+
+
+def test_defaults_are_those_that_users_know():
+    config = Config()
+    assert config.model.model_name == "Salesforce/codet5p-220m"
+    assert (config.data.batch_size, config.schedule.gradient_accumulation_steps, config.schedule.epochs) == (4, 1, 5)
+    assert (config.optimizer.lr, config.optimizer.weight_decay, config.optimizer.clip_norm) == (3e-5, 0.01, 1.0)
+    assert (config.data.max_input_len, config.data.max_output_len, config.run.seed) == (512, 128, 42)
+    assert (config.loss.temperature, config.loss.alpha, config.schedule.warmup_steps) == (4.0, 0.5, 0)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_built_in_recipes_resolve(name):
+    assert resolve(read_recipe(name), {}) != Config()
+
+
+def test_later_sources_win():
+    config = resolve({"optimizer": {"lr": 1e-3, "weight_decay": 0.1}}, {"lr": 1e-4})
+    assert (config.optimizer.lr, config.optimizer.weight_decay) == (1e-4, 0.1)
+
+
+def test_hash_identifies_the_configuration():
+    assert resolve({}, {"lr": 3e-5}).sha256() == Config().sha256() != resolve({}, {"lr": 1e-5}).sha256()
+    assert Config.model_validate_json(Config().to_json()) == Config()
+
+
+@pytest.mark.parametrize(
+    "recipe", [{"loss": {"alpha": 2}}, {"loss": {"temperature": "hot"}}, {"optimizer": {"lr": 0}}]
+)
+def test_bad_values(recipe):
+    with pytest.raises(UsageError, match=next(iter(next(iter(recipe.values()))))):
+        resolve(recipe, {})
+
+
+def test_unknown_names():
+    with pytest.raises(UnknownNameError, match="Did you mean 'temperature'"):
+        resolve({"loss": {"temprature": 1}}, {})
+    with pytest.raises(UnknownNameError, match="Known: data"):
+        resolve({"zzz": {}}, {})
