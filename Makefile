@@ -26,7 +26,7 @@ quickstart: install  ## the main job on examples/java, from Java source to repor
 test: install  ## the test suite (no service, no network)
 	$(BIN)/pytest -n $(WORKERS) -m "not service"
 
-test-services: install  ## tests against real services: says what is missing
+test-services: install  ## tests against real services; skips say what is missing
 	$(BIN)/pytest -m service
 
 lint: install  ## ruff

@@ -261,7 +261,7 @@ def test_a_store_with_a_missing_part_is_not_finished(tmp_path: Path) -> None:
     ],
 )
 def test_a_schema_that_cannot_be_stored_is_refused(fields: tuple) -> None:
-    with pytest.raises(ValueError, match="field names must be unique|nothing gives the lengths"):
+    with pytest.raises(ValueError, match=r"field names must be unique|nothing gives the lengths"):
         Schema(fields=fields)
 
 
