@@ -9,6 +9,7 @@ import json
 import pkgutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -24,6 +25,7 @@ from rich.progress import (
     ProgressColumn,
     SpinnerColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -34,6 +36,7 @@ from kdstore.errors import KDError
 
 # Into a pipe or a file there is no width to fit; tables are cut at 80 columns unless told so.
 _PIPE_WIDTH = 160
+_SECONDS_BETWEEN_LINES = 30
 stdout = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 stderr = Console(highlight=False, stderr=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
 
@@ -98,7 +101,7 @@ class CommandFolder(click.Group):
             where = f": {error.filename}" if error.filename else ""
             self._fail(f"the operating system refused: {error.strerror}{where}.", 1)
         except (KeyboardInterrupt, click.Abort):
-            self._fail("stopped by Ctrl-C; run the same command again to continue.", 130)
+            self._fail("stopped by Ctrl-C; what was complete is kept.", 130)
         # With standalone mode off, click returns the code of `ctx.exit(code)` (0 after --help).
         sys.exit(result if isinstance(result, int) else 0)
 
@@ -131,7 +134,7 @@ class _Rate(ProgressColumn):
 def progress(description: str, total: int | None) -> Iterator["Bar"]:
     """Show a progress bar with rate and remaining time on stderr while the block runs.
 
-    Where stderr is not a terminal the bar is shown once, finished, so that logs stay short.
+    Where stderr is not a terminal, a line tells of the progress twice a minute, and the finished bar is shown.
     """
     bar = Progress(
         SpinnerColumn(),
@@ -151,14 +154,21 @@ def progress(description: str, total: int | None) -> Iterator["Bar"]:
 class Bar:
     """One line of progress."""
 
-    def __init__(self, progress: Progress, task: Any) -> None:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
-        self._task = task
+        self._id = task
+        self._told = time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
         """Count ``steps`` more as done."""
-        self._progress.advance(self._task, steps)
+        self._progress.advance(self._id, steps)
+        if not stderr.is_terminal and time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            task = self._progress.tasks[0]
+            total = "?" if task.total is None else f"{task.total:,.0f}"
+            left = "" if task.time_remaining is None else f", {task.time_remaining:,.0f} s left"
+            note(f"{task.description}: {task.completed:,.0f}/{total}, {task.elapsed or 0:,.0f} s{left}")
 
     def describe(self, description: str) -> None:
         """Change the text before the bar."""
-        self._progress.update(self._task, description=description)
+        self._progress.update(self._id, description=description)

@@ -1,10 +1,15 @@
 """``kdeval report``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from rich.table import Table
 
-from kdstore.console import note
+from kdstore.console import note, stdout
+
+if TYPE_CHECKING:
+    from kdeval.report.gather import Report
 
 
 @click.command()
@@ -46,4 +51,19 @@ def report(run: Path, teacher_run: Path | None, out: Path | None, samples: int, 
     page.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(page.with_suffix(".md"), to_markdown(content))
     atomic.write_text(page, to_html(content))
+    for line in content.headline:
+        stdout.print(line)
+    stdout.print(_table(content))
     note(f"report in {page} and {page.with_suffix('.md')}")
+
+
+def _table(content: "Report") -> Table:
+    """The page's table of metrics."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric")
+    for heading in ("student", "teacher", "gap"):
+        table.add_column(heading, justify="right")
+    for row in content.rows:
+        teacher = row.teacher.text if row.teacher else ""
+        table.add_row(f"{'  ' * row.part}{row.title}", row.student.text, teacher, row.gap)
+    return table

@@ -36,7 +36,7 @@ from kdstore.errors import UsageError
     help="Rows over a limit: keep the end of the input and the start of the output, or leave the row out.",
 )  # fmt: skip
 @click.option("--batch-size", default=64, show_default=True, type=click.IntRange(1), help="Rows per teacher batch.")
-@click.option("--part-rows", default=2048, show_default=True, type=click.IntRange(1), help="Most rows per part.")
+@click.option("--part-rows", default=1024, show_default=True, type=click.IntRange(1), help="Most rows per part.")
 @click.option("--block-rows", default=128, show_default=True, type=click.IntRange(1, 4096), help="Rows per block.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option(

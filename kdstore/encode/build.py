@@ -56,7 +56,7 @@ class BuildOptions:
     max_output_tokens: int = 128
     overlong: Literal["truncate", "skip"] = "truncate"
     batch_size: int = 64
-    part_rows: int = 2048
+    part_rows: int = 1024
     block_rows: int = 128
     device: str = "auto"
     dtype: str = "fp32"
