@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,3 +114,22 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
 
 def test_the_pages_are_found() -> None:
     assert {ROOT / "docs/format.md", ROOT / "docs/errors.md", ROOT / "docs/cli.md"} <= set(pages())
+
+
+def _command_lines() -> Iterator[tuple[str, list[str]]]:
+    """Every call of our programs in the pages' code blocks, as words; CONTRIBUTING invents commands to add."""
+    for page in (page for page in pages() if page.name != "CONTRIBUTING.md"):
+        for block in re.findall(r"^```[a-z]*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                line = line.strip().removeprefix("$ ")
+                if line.startswith(tuple(f"{program} " for program in docs_cli.PROGRAMS)) and "[OPTIONS]" not in line:
+                    yield f"{page.name}: {line}", shlex.split(line, comments=True)
+
+
+@pytest.mark.parametrize(("where", "words"), [pytest.param(*item, id=item[0]) for item in _command_lines()])
+def test_commands_in_the_pages_can_be_given(where: str, words: list[str]) -> None:
+    """Their options exist and take such values; nothing is run."""
+    path = f"{words[0]} {words[1]}"
+    assert path in COMMANDS, f"{where}: no such command"
+    command, context = COMMANDS[path]
+    command.make_parser(context).parse_args(list(words[2:]))
