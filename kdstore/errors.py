@@ -102,3 +102,8 @@ class TrainingError(KDError):
 
     kind = "training"
     exit_code = 9
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error of another library, which may have many or none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 
 from kdstore.console import note, progress, stdout
 from kdstore.encode.device import resolve_device, resolve_dtype
+from kdstore.encode.teacher import load_seq2seq
 from kdstore.errors import KDError, TrainingError
 from kdstore.store.reader import Store
 from kdtrain import preflight
@@ -143,7 +144,7 @@ def _loaders(stores: Stores, config: Config, mix: Mix) -> tuple[Loader, Loader |
 def _model(store: Store, config: Config, mix: Mix) -> seq2seq.Model:
     if config.model.from_scratch:
         return seq2seq.create(config.model.from_scratch, store.head.vocab_size, store.head.tokenizer)
-    model = seq2seq.load(config.model.model_name)
+    model = load_seq2seq(config.model.model_name, torch.float32)
     preflight.check_model(model, config.model.model_name, store, exact=mix.needs_signal)
     return model
 

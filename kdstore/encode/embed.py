@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
 from kdstore.encode.teacher import weights_sha256
-from kdstore.errors import ModelError, UsageError
+from kdstore.errors import ModelError, UsageError, first_line
 
 CODEBERT = "microsoft/codebert-base"
 
@@ -45,10 +45,9 @@ def load_encoder(spec: str, device: torch.device) -> Encoder:
         if column == "codebert":
             return CodeBert(CODEBERT if source == "codebert" else source, device)
         return SentenceEncoder(column, source, device)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        text = str(error).strip()
+    except Exception as error:  # as for models: many libraries, many types
         raise ModelError(
-            f"Expected an encoder at {source}. Got: {text.splitlines()[0] if text else error!r} "
+            f"Expected an encoder at {source}. Got: {first_line(error)} "
             "Give a local directory (--embed COLUMN=DIR), or download it where there is a network."
         ) from None
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForSeq2SeqLM
 from transformers.modeling_outputs import BaseModelOutput
 
 from kdstore.encode.device import resolve_device, resolve_dtype
-from kdstore.errors import MismatchError, ModelError
+from kdstore.errors import MismatchError, ModelError, first_line
 from kdstore.store.manifest import TeacherRecord
 
 _LOGITS = 1 << 26  # most logits at once: 256 MiB
@@ -134,19 +134,21 @@ class Teacher:
 
 
 def load_seq2seq(name: str, dtype: torch.dtype) -> Any:
-    """Load a Hugging Face seq2seq model; code that comes with a model is never run.
+    """The model in a directory or on the model hub.
+
+    Weights come from safetensors where there are any; other weight files are read as plain tensors, never
+    unpickled. No code that comes with a model is run.
 
     Raises
     ------
     ModelError
-        It cannot be loaded.
+        It is not there, is damaged, cannot be downloaded, or is not an encoder-decoder model.
     """
     try:
-        return AutoModelForSeq2SeqLM.from_pretrained(name, dtype=dtype)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        text = str(error).strip()
+        return AutoModelForSeq2SeqLM.from_pretrained(name, dtype=dtype, trust_remote_code=False)
+    except Exception as error:  # transformers, safetensors and the hub client raise some twenty unrelated types
         raise ModelError(
-            f"Expected a Hugging Face seq2seq model at {name}. Got: {text.splitlines()[0] if text else error!r} "
+            f"Expected a Hugging Face seq2seq model at {name!r}. Got: {first_line(error)} "
             "Give a local directory with config.json and model.safetensors, or download it where there is a network."
         ) from None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from kdstore.errors import ModelError
+from kdstore.errors import ModelError, first_line
 from kdstore.schema import Example
 from kdstore.store.manifest import Limits, TokenizerRecord
 
@@ -30,9 +30,9 @@ class Tokenizer:
     def __init__(self, source: str | Path) -> None:
         try:
             backend = AutoTokenizer.from_pretrained(source)
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:  # the libraries raise some twenty unrelated types
             raise ModelError(
-                f"Expected a tokenizer at {source}. Got: {_first_line(error)} Give a local directory, or download "
+                f"Expected a tokenizer at {source}. Got: {first_line(error)} Give a local directory, or download "
                 "it where there is a network."
             ) from None
         if not backend.is_fast or backend.pad_token_id is None or backend.eos_token_id is None:
@@ -83,7 +83,3 @@ def truncate_prompt(ids: list[int], limits: Limits) -> list[int]:
 def truncate_target(ids: list[int], limits: Limits) -> list[int]:
     """Keep the start of a target, and its end token."""
     return ids if len(ids) <= limits.max_output_tokens else [*ids[: limits.max_output_tokens - 1], ids[-1]]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

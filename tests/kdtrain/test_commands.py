@@ -93,7 +93,7 @@ def test_settings_that_cannot_work_are_refused(student, tmp_path, make_store):
     fails(student("--max-input-len", 32), 4, "32", "64", "--max-input-len")
     fails(student("--from-scratch", "tiny"), 2, "both")
     fails(student(model=("--from-scratch", "tinny")), 2, "tinny", "tiny")
-    fails(student(model=("--model-name", tmp_path / "nothing")), 8, "--from-scratch")
+    fails(student(model=("--model-name", tmp_path / "nothing")), 8, "Give a local directory")
     fails(student(store=tmp_path / "nothing.kd"), 5, "nothing.kd")
     fails(student("--recipe", "java_studnt"), 2, "java_student")
     tokens = make_store(tmp_path / "tokens.kd", 20, codec=None)
