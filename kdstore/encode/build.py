@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from kdstore.encode.spool import Spool
 from kdstore.encode.teacher import Teacher
 from kdstore.encode.tokenizer import Tokenizer
 from kdstore.errors import UsageError
-from kdstore.store import layout
+from kdstore.store import atomic, layout
 from kdstore.store.manifest import CodecRecord, Head, Limits, Manifest, read_manifest
 from kdstore.store.writer import begin, check_target, complete_parts, finalize, write_part
 from kdstore.tasks import TASKS
@@ -84,8 +85,15 @@ def build(options: BuildOptions) -> list[Built]:
         See `kdstore.errors`: unusable rows, a teacher that cannot be loaded, settings that differ from those the
         build was started with, ...
     """
-    start = time.monotonic()
     _check(options)
+    with ExitStack() as stack:
+        for out in filter(None, (options.out, options.val_out)):
+            stack.enter_context(atomic.locked(layout.lock_path(out), "building"))
+        return _build(options)
+
+
+def _build(options: BuildOptions) -> list[Built]:
+    start = time.monotonic()
     pipeline = _pipeline(options)
     # The spool lives in the store that is finished last.
     spool_path = layout.spool_path(options.val_out or options.out)

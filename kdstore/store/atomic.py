@@ -4,12 +4,15 @@ The order is always the same: write under a temporary name on the same file syst
 their directories, rename, fsync the parent directory.
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from kdstore.errors import StoreError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -62,6 +65,36 @@ def staging(parent: Path, prefix: str) -> Iterator[Path]:
     finally:
         if path.exists():
             shutil.rmtree(path)
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file at ``path`` while the block runs; it vanishes with its process, however that ends.
+
+    Directories that were made for the lock, and are empty afterwards, are removed again.
+
+    Raises
+    ------
+    StoreError
+        Another process holds it; ``what`` says what that process is doing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A holder removes the file before it lets go: a lock on a removed file is worth nothing.
+            ours = path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino
+        except BlockingIOError:
+            ours = False
+        if not ours:
+            raise StoreError(f"Expected to be alone in {path.parent}. Got another process {what} there. Wait for it.")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.parent.rmdir()
+                path.parent.parent.rmdir()
 
 
 def sync_tree(root: Path) -> None:

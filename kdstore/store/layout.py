@@ -23,6 +23,11 @@ def staging_path(root: Path) -> Path:
     return root / BUILD / "staging"
 
 
+def lock_path(root: Path) -> Path:
+    """The lock that one build holds at a time."""
+    return root / BUILD / "lock"
+
+
 def spool_path(root: Path) -> Path:
     """Where an unfinished build keeps the rows it is going to encode."""
     return root / BUILD / "spool"

@@ -275,3 +275,27 @@ def test_ctrl_c_leaves_a_build_that_continues(tmp_path: Path, teacher: Path, kds
     assert list((out / ".build" / "staging").iterdir()) == []
     assert kdstore(*args).exit_code == 0
     assert len({row["id"] for row in all_rows(out)}) == 160
+
+
+def test_two_builds_cannot_share_a_directory(tmp_path: Path, rows: Path, teacher: Path, kdstore: Run) -> None:
+    """The second is refused while the first lives, and the first is not disturbed."""
+    out = tmp_path / "out.kd"
+    args = [str(a) for a in ("build", rows, "--teacher", teacher, "--out", out, "--part-rows", 8, "--block-rows", 8)]
+    command = [sys.executable, "-c", "from kdstore.cli import main; main()", *args]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (out / "parts" / "00000").exists():
+        assert first.poll() is None, first.stderr.read()
+        os.sched_yield()
+    second = kdstore(*args)
+    _, stderr = first.communicate(timeout=120)
+    assert first.returncode == 0, stderr
+    assert second.exit_code == 5
+    assert "another process building" in error_line(second)
+    assert kdstore("verify", out).exit_code == 0
+
+
+def test_a_refused_build_leaves_no_directory(tmp_path: Path, teacher: Path, kdstore: Run) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    assert kdstore("build", empty, "--teacher", teacher, "--out", tmp_path / "a.kd").exit_code == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.jsonl"]
