@@ -100,6 +100,10 @@ class CommandFolder(click.Group):
                 raise
             where = f": {error.filename}" if error.filename else ""
             self._fail(f"the operating system refused: {error.strerror}{where}.", 1)
+        except SystemExit as stop:
+            if stop.code == 128 + signal.SIGTERM:
+                self._fail("stopped by SIGTERM; what was complete is kept.", 128 + signal.SIGTERM)
+            raise
         except (KeyboardInterrupt, click.Abort):
             self._fail("stopped by Ctrl-C; what was complete is kept.", 130)
         # With standalone mode off, click returns the code of `ctx.exit(code)` (0 after --help).

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from kdstore.errors import CorruptStoreError
+
 Array = NDArray[Any]
 Arrays = dict[str, Array]
 Record = Mapping[str, Any]
@@ -160,8 +162,11 @@ class RaggedText(FieldKind):
         return {f"{self.name}/values": _flat(chunks, "uint8"), f"{self.name}/lengths": _lengths(chunks)}
 
     def unpack(self, row: Arrays) -> str:
-        """The string."""
-        return row[f"{self.name}/values"].tobytes().decode()
+        """The string; raises `CorruptStoreError` when it is not UTF-8."""
+        try:
+            return row[f"{self.name}/values"].tobytes().decode()
+        except UnicodeDecodeError as error:
+            raise CorruptStoreError(f"Expected UTF-8 text in {self.name}. Got: {error}.") from None
 
 
 class SignalArray(BaseModel):

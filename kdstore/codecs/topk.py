@@ -1,10 +1,10 @@
 """The k likeliest ids with their log-probabilities, and the mass of all others at a few temperatures."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from kdstore.codecs import CODECS, Codec, CodecConfig, SparseSignal
@@ -19,7 +19,16 @@ class TopKConfig(CodecConfig):
     """``k`` ids per position; ``temperatures`` at which the tail's mass is kept."""
 
     k: int = Field(default=32, ge=1, le=4096)
-    temperatures: tuple[float, ...] = Field(default=(1.0, 2.0, 4.0), min_length=1, max_length=16)
+    temperatures: tuple[Annotated[float, Field(ge=0.05, le=100)], ...] = Field(
+        default=(1.0, 2.0, 4.0), min_length=1, max_length=16
+    )
+
+    @field_validator("temperatures")
+    @classmethod
+    def _check_distinct(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("temperatures must differ from each other")
+        return value
 
 
 @CODECS.register("topk")

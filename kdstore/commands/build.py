@@ -47,7 +47,7 @@ from kdstore.errors import UsageError
     help="Number format of the teacher; fp16 needs a GPU.",
 )
 @click.option("--seed", default=42, show_default=True, type=click.IntRange(0), help="Of the split and of the order.")
-@click.option("--limit", type=click.IntRange(1), help="Use only the first rows that can be used.")
+@click.option("--limit", type=click.IntRange(1), help="Use only so many rows of each source.")
 @click.option("--strict", is_flag=True, help="Stop at the first bad row instead of putting it in quarantine.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def build(rows: tuple[Path, ...], codec_set: tuple[str, ...], no_teacher_prediction: bool, as_json: bool,

@@ -108,7 +108,7 @@ def _build(options: BuildOptions) -> list[Built]:
         limit=options.limit,
     )
     fraction = options.val_fraction if options.val_out and not options.val_rows else None
-    sides = split(spool, fraction, options.seed)
+    sides = split(spool, fraction, options.seed, validate=options.val_out is not None)
     _tell(spool, sides)
     jobs = [_Job(options.out, sides.train, "train" if options.val_out else "all")]
     if options.val_out:
@@ -139,8 +139,15 @@ def _check(options: BuildOptions) -> None:
         raise UsageError("Expected --teacher, or --tokenizer for a store without a signal. Got neither.")
     if options.val_rows and options.val_out is None:
         raise UsageError("Expected --val-out with --val-rows. Got none. Say where the validation store goes.")
-    if options.val_out is not None and options.val_out.resolve() == options.out.resolve():
-        raise UsageError(f"Expected two different directories for --out and --val-out. Got {options.out} twice.")
+    if options.part_rows < options.block_rows:
+        raise UsageError(
+            f"Expected --part-rows of at least --block-rows. Got {options.part_rows} and {options.block_rows}."
+        )
+    out, val_out = options.out.resolve(), options.val_out.resolve() if options.val_out else None
+    if val_out and (out in (val_out, *val_out.parents) or val_out in out.parents):
+        raise UsageError(
+            f"Expected two separate directories for --out and --val-out. Got {options.out} and {options.val_out}."
+        )
     for out in filter(None, (options.out, options.val_out)):
         check_target(out)
 
@@ -187,7 +194,6 @@ def _shared_head(options: BuildOptions, pipeline: Pipeline, spool: Spool, sides:
         "scan": {**spool.counts, "leaked": sides.leaked, "shared_groups": sides.shared_groups},
         "versions": {name: importlib.metadata.version(name) for name in _VERSIONED}
         | {"python": sys.version.split()[0]},
-        "block_rows": options.block_rows,
     }
 
 
@@ -195,17 +201,25 @@ def _head(job: _Job, shared: dict[str, Any], options: BuildOptions, pipeline: Pi
     by_group = (
         f" ({options.val_fraction:g} of the rows, by group)" if options.val_out and not options.val_rows else ""
     )
-    part_rows = _part_rows(options, pipeline, spool.index["label_tokens"][job.rows])
-    return Head(**shared, split=f"{job.side}{by_group}", seed=options.seed, rows=len(job.rows), part_rows=part_rows)
+    part_rows, block_rows = _sizes(options, pipeline, spool.index["label_tokens"][job.rows])
+    return Head(
+        **shared,
+        split=f"{job.side}{by_group}",
+        seed=options.seed,
+        rows=len(job.rows),
+        part_rows=part_rows,
+        block_rows=block_rows,
+    )
 
 
-def _part_rows(options: BuildOptions, pipeline: Pipeline, label_tokens: NDArray[np.uint32]) -> int:
-    """Whole blocks per part, as many as ``part_rows`` and the memory for a part's signal allow."""
+def _sizes(options: BuildOptions, pipeline: Pipeline, label_tokens: NDArray[np.uint32]) -> tuple[int, int]:
+    """Rows per part and per block: as asked for, or as many as the memory for one part's signal allows."""
     arrays = pipeline.codec.arrays() if pipeline.codec else ()
     per_token = sum(np.dtype(a.dtype).itemsize * int(np.prod(a.shape)) for a in arrays)
     per_row = max(1.0, per_token * float(label_tokens.mean()))
-    rows = min(options.part_rows, _PART_BYTES / per_row)
-    return max(1, int(rows // options.block_rows)) * options.block_rows
+    rows = max(1, min(options.part_rows, int(_PART_BYTES / per_row)))
+    block_rows = min(options.block_rows, rows)
+    return rows // block_rows * block_rows, block_rows
 
 
 def _write_parts(job: _Job, head: Head, pipeline: Pipeline, spool: Spool, quarantine: Path) -> None:
@@ -213,7 +227,7 @@ def _write_parts(job: _Job, head: Head, pipeline: Pipeline, spool: Spool, quaran
     shutil.copyfile(quarantine, job.out / QUARANTINE)
     # The build is a free global shuffle: cheap block shuffling is enough in training.
     order = job.rows[np.random.default_rng(head.seed).permutation(len(job.rows))]
-    done = complete_parts(job.out)
+    done = complete_parts(job.out, head)
     if done:
         note(f"{job.out}: continuing, {len(done)} of {-(-head.rows // head.part_rows)} parts are complete.")
     with progress(f"{job.out.name}: encoding", head.rows) as bar:

@@ -89,11 +89,8 @@ def scan(
         closing(SpoolWriter(staged)) as writer,
         progress("reading rows", None) as bar,
     ):
-        rows: Iterator[tuple[Example, bool]] = chain(
-            ((example, False) for example in _examples(train, task, counts, quarantine, strict)),
-            ((example, True) for example in _examples(validation, task, counts, quarantine, strict)),
-        )
-        rows = islice(rows, limit)
+        sides = (islice(_examples(paths, task, counts, quarantine, strict), limit) for paths in (train, validation))
+        rows = ((example, side == 1) for side, examples in enumerate(sides) for example in examples)
         while batch := tuple(islice(rows, _BATCH)):
             examples, index = _index(batch, tokenizer, limits, counts)
             writer.add(examples, index)
@@ -107,8 +104,8 @@ def scan(
         return writer.commit(directory, key, dict(counts))
 
 
-def split(spool: Spool, fraction: float | None, seed: int) -> Sides:
-    """Divide the rows of a spool into training and validation.
+def split(spool: Spool, fraction: float | None, seed: int, *, validate: bool) -> Sides:
+    """Divide the rows of a spool into training and, when asked to ``validate``, validation.
 
     Rows of a validation source are validation rows. With ``fraction``, whole groups are moved to validation, in an
     order fixed by ``seed``, as long as they fit into this fraction of all rows. Validation rows whose prompt and
@@ -117,7 +114,7 @@ def split(spool: Spool, fraction: float | None, seed: int) -> Sides:
     Raises
     ------
     EmptyInputError
-        Nothing is left for training, or for a validation side that was asked for.
+        Nothing is left for training, or for validation when it was asked for.
     """
     index = spool.index
     held_out = index["validation"].copy()
@@ -126,8 +123,7 @@ def split(spool: Spool, fraction: float | None, seed: int) -> Sides:
     leaked = held_out & np.isin(index["text"], index["text"][~held_out])
     shared = np.intersect1d(index["group"][held_out], index["group"][~held_out])
     sides = Sides(np.flatnonzero(~held_out), np.flatnonzero(held_out & ~leaked), int(leaked.sum()), len(shared))
-    asked = fraction is not None or bool(index["validation"].any())
-    if len(sides.train) == 0 or (asked and len(sides.validation) == 0):
+    if len(sides.train) == 0 or (validate and len(sides.validation) == 0):
         raise EmptyInputError(
             f"Expected rows for training and for validation. Got {len(sides.train)} and {len(sides.validation)} "
             f"from {len(np.unique(index['group']))} test files. Give more rows, or --val-rows."

@@ -60,6 +60,8 @@ def open_source(path: Path) -> Iterator[Located | Rejected]:
         return chain.from_iterable(map(open_source, files))
     if not path.exists():
         raise InputError(f"Expected a file of rows. Got {path}, which does not exist. Check the path.")
+    if not path.is_file():  # a pipe would block, and cannot be read a second time
+        raise InputError(f"Expected a file of rows. Got {path}, which is not a regular file. Save the rows first.")
     name = _source_name(path)
     if name is None:
         raise InputError(

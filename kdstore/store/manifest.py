@@ -24,6 +24,7 @@ MAX_JSON_BYTES = 256 << 20  # a manifest of a million parts; anything larger is 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Every segment starts with a word character: no "..", no absolute path, no hidden file.
 FilePath = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$", max_length=240)]
+MAX_PART_ROWS = 1 << 20
 Count = Annotated[int, Field(ge=0, le=1 << 62)]
 
 
@@ -59,16 +60,16 @@ class TokenizerRecord(_Record):
 
     sha256: Sha256
     vocab_size: Annotated[int, Field(gt=0, le=1 << 24)]
-    pad_id: int
-    eos_id: int
-    decoder_start_id: int
+    pad_id: Annotated[int, Field(ge=0, lt=1 << 24)]
+    eos_id: Annotated[int, Field(ge=0, lt=1 << 24)]
+    decoder_start_id: Annotated[int, Field(ge=0, lt=1 << 24)]
 
 
 class Limits(_Record):
     """Longest input and output in tokens, and what happens to longer ones."""
 
-    max_input_tokens: int = Field(gt=0)
-    max_output_tokens: int = Field(gt=0)
+    max_input_tokens: int = Field(gt=0, le=1 << 20)
+    max_output_tokens: int = Field(gt=0, le=1 << 20)
     overlong: Literal["truncate", "skip"]
 
 
@@ -97,7 +98,7 @@ class Head(_Record):
     split: str
     seed: int
     rows: Count
-    part_rows: Annotated[int, Field(gt=0)]
+    part_rows: Annotated[int, Field(gt=0, le=MAX_PART_ROWS)]
     block_rows: Annotated[int, Field(gt=0, le=4096)]
     scan: dict[str, Count]
     versions: dict[str, str]
@@ -146,6 +147,12 @@ class Manifest(_Record):
     def _check_parts(self) -> "Manifest":
         if [part.index for part in self.parts] != list(range(len(self.parts))):
             raise ValueError("parts must be numbered from 0 without gaps")
+        starts = range(0, self.head.rows, self.head.part_rows)
+        if [part.rows for part in self.parts] != [min(self.head.part_rows, self.head.rows - s) for s in starts]:
+            raise ValueError("the parts' rows must be those that rows and part_rows of the head give")
+        ids = self.head.tokenizer
+        if max(ids.pad_id, ids.eos_id, ids.decoder_start_id) >= min(ids.vocab_size, self.head.vocab_size):
+            raise ValueError("special ids must lie within the vocabulary")
         return self
 
     @property
@@ -227,6 +234,31 @@ def sha256_file(path: Path) -> str:
 def file_record(path: Path) -> FileRecord:
     """Size and checksum of the file at ``path``."""
     return FileRecord(bytes=path.stat().st_size, sha256=sha256_file(path))
+
+
+def check_files(root: Path, files: dict[str, FileRecord], *, checksums: bool) -> None:
+    """Check that every file exists with its recorded size, and its checksum when asked.
+
+    Raises
+    ------
+    CorruptStoreError
+        The first file that does not match. (Zarr itself reads a missing shard as zeros.)
+    """
+    for name, record in files.items():
+        path = root / name
+        if not path.is_file() or path.is_symlink():
+            raise CorruptStoreError(
+                f"Expected the file {path} of {record.bytes:,} bytes. Got none. Build the store again."
+            )
+        size = path.stat().st_size
+        if size != record.bytes:
+            raise CorruptStoreError(
+                f"Expected {record.bytes:,} bytes in {path}. Got {size:,}. Build the store again."
+            )
+        if checksums and sha256_file(path) != record.sha256:
+            raise CorruptStoreError(
+                f"Expected {path} to match its recorded checksum. Got another content. Build the store again."
+            )
 
 
 def _content_sha256(manifest: Manifest) -> str:

@@ -10,8 +10,16 @@ import zarr
 from kdstore.errors import CorruptStoreError
 from kdstore.schema import ArraySpec, Block, Schema
 from kdstore.store import layout
-from kdstore.store.manifest import FileRecord, Head, Manifest, PartRef, read_manifest, sha256_file
-from kdstore.store.writer import read_part_record
+from kdstore.store.manifest import (
+    FileRecord,
+    Head,
+    Manifest,
+    PartRef,
+    check_files,
+    read_manifest,
+    sha256_file,
+)
+from kdstore.store.writer import check_record, read_part_record
 from kdstore.store.zarr_part import open_array, read_range
 
 OPEN_PARTS = 8  # array handles and shard indexes are small, but not free
@@ -87,7 +95,7 @@ class Store:
             yield result
 
     def _open_part(self, index: int) -> "Part":
-        return Part(self.root, self.manifest.parts[index], self.schema)
+        return Part(self.root, self.manifest.parts[index], self.head)
 
 
 class Part:
@@ -99,15 +107,21 @@ class Part:
         A file is missing, has another size, or metadata do not match.
     """
 
-    def __init__(self, root: Path, ref: PartRef, schema: Schema) -> None:
+    def __init__(self, root: Path, ref: PartRef, head: Head) -> None:
         self.path = layout.part_path(root, ref.index)
-        self.schema = schema
+        self.schema = head.schema_
+        self._vocabularies = vocabularies(head)
         self.record = read_part_record(self.path)
         if sha256_file(self.path / layout.PART_JSON) != ref.sha256:
             raise CorruptStoreError(
                 f"Expected {self.path / layout.PART_JSON} to match the manifest's checksum. Got another content."
             )
-        _check_offsets(self.path, self.record.block_offsets, schema, ref)
+        check_record(self.path, self.record, head)
+        if (self.record.index, self.record.rows) != (ref.index, ref.rows):
+            raise CorruptStoreError(
+                f"Expected part {ref.index} with {ref.rows} rows in {self.path}. Got part {self.record.index} with "
+                f"{self.record.rows} rows. Build the store again."
+            )
         check_files(self.path, self.record.files, checksums=False)
         check_files(self.path, _metadata_files(self.record.files), checksums=True)
 
@@ -149,32 +163,20 @@ class Part:
                     f"Expected the lengths along {axis!r} in {self.path} to sum to "
                     f"{offsets[axis][stop] - offsets[axis][first]:,}. Got {result.offsets(axis)[-1]:,}."
                 )
+        for path, size in self._vocabularies.items():
+            largest = arrays[path].max(initial=0) if path in arrays else 0
+            if largest >= size:
+                raise CorruptStoreError(f"Expected ids below {size} in {self.path / path}. Got {largest}.")
         return result
 
 
-def check_files(root: Path, files: dict[str, FileRecord], *, checksums: bool) -> None:
-    """Check that every file exists with its recorded size, and its checksum when asked.
-
-    Raises
-    ------
-    CorruptStoreError
-        The first file that does not match. (Zarr itself reads a missing shard as zeros.)
-    """
-    for name, record in files.items():
-        path = root / name
-        if not path.is_file() or path.is_symlink():
-            raise CorruptStoreError(
-                f"Expected the file {path} of {record.bytes:,} bytes. Got none. Build the store again."
-            )
-        size = path.stat().st_size
-        if size != record.bytes:
-            raise CorruptStoreError(
-                f"Expected {record.bytes:,} bytes in {path}. Got {size:,}. Build the store again."
-            )
-        if checksums and sha256_file(path) != record.sha256:
-            raise CorruptStoreError(
-                f"Expected {path} to match its recorded checksum. Got another content. Build the store again."
-            )
+def vocabularies(head: Head) -> dict[str, int]:
+    """Number of possible ids of the arrays that hold ids."""
+    return {
+        "input_ids/values": head.tokenizer.vocab_size,
+        "labels/values": head.tokenizer.vocab_size,
+        "teacher/ids": head.vocab_size,
+    }
 
 
 def _metadata_files(files: dict[str, FileRecord]) -> dict[str, FileRecord]:
@@ -190,13 +192,3 @@ def _with_lengths(whole: Schema, wanted: Schema) -> dict[str, ArraySpec]:
     specs = whole.specs()
     needed = [f"{axis}/lengths" for axis in wanted.axes() if axis != "row"]
     return {**wanted.specs(), **{path: specs[path] for path in needed}}
-
-
-def _check_offsets(path: Path, offsets: dict[str, list[int]], schema: Schema, ref: PartRef) -> None:
-    counts = {len(starts) for starts in offsets.values()}
-    ordered = all(starts == sorted(starts) and starts[:1] == [0] for starts in offsets.values())
-    if set(offsets) != set(schema.axes()) or len(counts) != 1 or not ordered or offsets["row"][-1] != ref.rows:
-        raise CorruptStoreError(
-            f"Expected ascending block offsets from 0 for the axes {schema.axes()} ending at {ref.rows} rows in "
-            f"{path / layout.PART_JSON}. Got others."
-        )

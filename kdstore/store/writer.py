@@ -12,7 +12,7 @@ from pathlib import Path
 import zarr
 
 from kdstore.errors import CorruptStoreError, MismatchError, StoreError
-from kdstore.schema import Block
+from kdstore.schema import ROW_AXIS, Block, Schema
 from kdstore.store import atomic, layout
 from kdstore.store.manifest import (
     MANIFEST,
@@ -21,6 +21,7 @@ from kdstore.store.manifest import (
     Manifest,
     PartRecord,
     PartRef,
+    check_files,
     file_record,
     make_manifest,
     read_bounded,
@@ -28,7 +29,7 @@ from kdstore.store.manifest import (
     sha256_file,
     write_manifest,
 )
-from kdstore.store.zarr_part import write_arrays
+from kdstore.store.zarr_part import array_files, write_arrays
 from kdstore.validation import parse
 
 
@@ -68,8 +69,9 @@ def begin(root: Path, head: Head) -> bool:
 
 def check_same_head(pinned: Head, head: Head) -> None:
     """Raise `MismatchError` naming the first setting in which two heads differ."""
-    before, now = pinned.model_dump(mode="json"), head.model_dump(mode="json")
-    for key, value in before.items():
+    before, now = (record.model_dump(mode="json", by_alias=True) for record in (pinned, head))
+    # The schema follows from the codec and the encoders: name these, which were chosen, first.
+    for key, value in sorted(before.items(), key=lambda item: item[0] == "schema"):
         if now[key] != value:
             raise MismatchError(
                 f"Expected {key} = {_short(value, now[key])} as this build was started with. "
@@ -94,6 +96,7 @@ def write_part(root: Path, index: int, block: Block, block_rows: int) -> PartRec
             if path.is_file()
         }
         record = PartRecord(index=index, rows=block.rows, block_offsets=offsets, files=files)
+        _check_complete(staged, record, block.schema)
         (staged / layout.PART_JSON).write_text(record.to_json(), encoding="utf-8")
         atomic.sync_tree(staged)
         target = layout.part_path(root, index)
@@ -119,11 +122,59 @@ def read_part_record(part: Path) -> PartRecord:
     return parse(PartRecord, read_bounded(path), f"part record {path}", CorruptStoreError)
 
 
-def complete_parts(root: Path) -> dict[int, PartRecord]:
-    """The parts that are already in place, by index."""
-    directories = sorted((root / layout.PARTS).glob("[0-9]*"))
-    records = [read_part_record(path) for path in directories]
-    return {record.index: record for record in records}
+def check_record(part: Path, record: PartRecord, head: Head) -> None:
+    """Check that a part record can be true: its blocks follow from the head, its files from the schema.
+
+    Raises
+    ------
+    CorruptStoreError
+        It cannot.
+    """
+    schema, offsets = head.schema_, record.block_offsets
+    rows = [*range(0, record.rows, head.block_rows), record.rows]
+    ordered = all(starts == sorted(starts) and starts[0] == 0 for starts in offsets.values() if starts)
+    if (
+        record.rows > head.part_rows
+        or set(offsets) != set(schema.axes())
+        or offsets[ROW_AXIS] != rows
+        or {len(starts) for starts in offsets.values()} != {len(rows)}
+        or not ordered
+    ):
+        raise CorruptStoreError(
+            f"Expected ascending block offsets from 0, every {head.block_rows} rows, for the axes {schema.axes()} in "
+            f"{part / layout.PART_JSON}. Got others. Build the store again."
+        )
+    _check_complete(part, record, schema)
+
+
+def _check_complete(part: Path, record: PartRecord, schema: Schema) -> None:
+    """Check that the record lists every file that the schema implies: zarr would read a missing one as zeros."""
+    specs = schema.specs().values()
+    groups = {"/".join(spec.path.split("/")[:depth]) for spec in specs for depth in range(spec.path.count("/") + 1)}
+    expected = {f"{group}/zarr.json".removeprefix("/") for group in groups}
+    expected |= {path for spec in specs for path in array_files(spec, record.extent(spec.axis))}
+    if set(record.files) != expected:
+        odd = min(set(record.files) ^ expected)
+        raise CorruptStoreError(
+            f"Expected the files of the schema's arrays in {part}. Got a difference at {odd}. Build the part again."
+        )
+
+
+def complete_parts(root: Path, head: Head) -> dict[int, PartRecord]:
+    """The parts that are already in place, by index, after a check of every file.
+
+    Raises
+    ------
+    CorruptStoreError
+        A part is damaged; removing its directory lets the build make it anew.
+    """
+    records = {}
+    for path in sorted((root / layout.PARTS).glob("[0-9]*")):
+        record = read_part_record(path)
+        check_record(path, record, head)
+        check_files(path, record.files, checksums=True)
+        records[record.index] = record
+    return records
 
 
 def finalize(root: Path, head: Head) -> Manifest:
@@ -134,7 +185,7 @@ def finalize(root: Path, head: Head) -> Manifest:
     StoreError
         A part is missing.
     """
-    records = complete_parts(root)
+    records = complete_parts(root, head)
     expected = -(-head.rows // head.part_rows)
     _ensure_groups(root)
     missing = sorted(set(range(expected)) - set(records))

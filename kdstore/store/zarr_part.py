@@ -14,7 +14,6 @@ from kdstore.schema import ROW_AXIS, Array, ArraySpec, Block
 from kdstore.store.manifest import read_bounded
 
 ZSTD_LEVEL = 5  # 9 saves 1 % on token ids and log-probs at half the speed
-_KNOWN_CODECS = {"sharding_indexed", "bytes", "zstd", "crc32c"}
 _ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 
 
@@ -64,7 +63,7 @@ def open_array(directory: Path, spec: ArraySpec, extent: int) -> "zarr.Array[Any
     Raises
     ------
     CorruptStoreError
-        Another shape, dtype or codec than the store's own.
+        It is not the array that the schema and the part record ask for.
     """
     check_metadata(directory / spec.path / "zarr.json", spec, extent)
     with zarr.config.set(_ZARRS):
@@ -72,25 +71,57 @@ def open_array(directory: Path, spec: ArraySpec, extent: int) -> "zarr.Array[Any
 
 
 def check_metadata(path: Path, spec: ArraySpec, extent: int) -> None:
-    """Check an array's ``zarr.json`` before zarr acts on it; nothing in it is trusted.
+    """Check an array's ``zarr.json`` before zarr acts on it: only chunk length and zstd level are free.
 
     Raises
     ------
     CorruptStoreError
-        Another shape, dtype or codec than the store's own.
+        It is not the document that the schema and the part record ask for.
     """
     try:
-        metadata = json.loads(read_bounded(path, 1 << 20))
-        found = (tuple(metadata["shape"]), metadata["data_type"], metadata["node_type"])
-        codecs = set(_codec_names(metadata["codecs"]))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CorruptStoreError(f"Expected array metadata in {path}. Got {error!r}.") from None
-    expected = ((extent, *spec.shape), spec.dtype, "array")
-    if found != expected or not codecs <= _KNOWN_CODECS:
+        found = json.loads(read_bounded(path, 1 << 20))
+        sharding = found["codecs"][0]["configuration"]
+        chunk, shard = sharding["chunk_shape"][0], found["chunk_grid"]["configuration"]["chunk_shape"][0]
+        level = sharding["codecs"][1]["configuration"]["level"]
+        expected = _metadata(spec, extent, chunk, shard, level)
+        good = found == expected and 0 < chunk <= shard < extent + chunk + 1 and shard % chunk == 0 <= shard - extent
+    except (ValueError, KeyError, IndexError, TypeError, ZeroDivisionError, RecursionError):
+        good = False
+    if not good:
         raise CorruptStoreError(
-            f"Expected shape, dtype and kind {expected} with codecs among {sorted(_KNOWN_CODECS)} in {path}. "
-            f"Got {found} with {sorted(codecs)}."
+            f"Expected {path} to describe an array of shape {(extent, *spec.shape)} and dtype {spec.dtype} in one "
+            "shard of zstd chunks with checksums. Got another description. Build the store again."
         )
+
+
+def array_files(spec: ArraySpec, extent: int) -> set[str]:
+    """Paths in a part of an array's metadata and, unless it is empty, of its shard."""
+    shard = "/".join(["c", "0", *("0" for _ in spec.shape)])
+    return {f"{spec.path}/zarr.json"} | ({f"{spec.path}/{shard}"} if extent else set())
+
+
+def _metadata(spec: ArraySpec, extent: int, chunk: int, shard: int, level: int) -> dict[str, Any]:
+    """The ``zarr.json`` that `write_arrays` gives an array."""
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    plain = little if np.dtype(spec.dtype).itemsize > 1 else {"name": "bytes"}
+    sharding = {
+        "chunk_shape": [chunk, *spec.shape],
+        "codecs": [plain, {"name": "zstd", "configuration": {"level": int(level), "checksum": True}}],
+        "index_codecs": [little, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [extent, *spec.shape],
+        "data_type": spec.dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [shard, *spec.shape]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 0,
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "attributes": {},
+        "storage_transformers": [],
+    }
 
 
 def read_range(array: "zarr.Array[Any]", start: int, stop: int, where: str) -> Array:
@@ -107,12 +138,3 @@ def read_range(array: "zarr.Array[Any]", start: int, stop: int, where: str) -> A
         raise CorruptStoreError(
             f"Expected values {start:,} to {stop:,} of {where} to match their checksums. Got {error}."
         ) from None
-
-
-def _codec_names(codecs: list[dict[str, Any]]) -> list[str]:
-    names = []
-    for codec in codecs:
-        names.append(codec["name"])
-        inner = codec.get("configuration", {})
-        names += _codec_names(inner.get("codecs", []) + inner.get("index_codecs", []))
-    return names

@@ -187,6 +187,8 @@ def test_expected_failures_are_one_line_with_a_stable_code(
     empty.touch()
     broken = tmp_path / "broken.jsonl.gz"
     broken.write_bytes(gzip.compress(rows.read_bytes())[:40])
+    fifo = tmp_path / "pipe.jsonl"
+    os.mkfifo(fifo)
     other = tmp_path / "full"
     other.mkdir()
     (other / "file").touch()
@@ -202,7 +204,15 @@ def test_expected_failures_are_one_line_with_a_stable_code(
         (["build", rows, *base, "--dtype", "fp16", "--device", "cpu"], 7, "--dtype bf16"),
         (["build", rows, *base, "--device", "cuda:9"], 7, "cuda:9"),
         (["build", rows, "--teacher", teacher, "--out", other], 5, "an empty or new directory"),
-        (["build", rows, *base, "--val-out", tmp_path / "out.kd"], 2, "two different directories"),
+        (["build", rows, *base, "--val-out", tmp_path / "out.kd"], 2, "two separate directories"),
+        (["build", rows, *base, "--val-out", tmp_path / "out.kd" / "val"], 2, "two separate directories"),
+        (["build", rows, *base, "--val-out", tmp_path / "v.kd", "--val-rows", empty], 3, "120 and 0"),
+        (["build", rows, *base, "--part-rows", 8], 2, "at least --block-rows"),
+        (["build", fifo, *base], 3, "not a regular file"),
+        *(
+            (["build", rows, *base, "--codec-set", f"temperatures={t}"], 2, "temperatures")
+            for t in ("[0]", "[-1]", "[nan]", "[inf]", "[1, 1]", "[]")
+        ),
         (["build", rows, *base, "--no-such-option"], 2, "--no-such-option"),
         (["inspect", tmp_path / "nothing"], 5, "Got nothing there"),
         (["verify", other], 5, "manifest.json"),

@@ -1,5 +1,6 @@
 """A store gives back what was written, and notices every change to its files."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -178,7 +179,8 @@ def test_parts_that_changed_places_are_noticed(store: Store, kdstore: Run) -> No
     ("change", "message"),
     [
         (lambda m: m["head"].update(format_version=2), "format version 1"),
-        (lambda m: m["head"].update(rows=31), "checksum"),
+        (lambda m: m["head"].update(rows=31), "rows and part_rows"),
+        (lambda m: m["head"].update(seed=1), "checksum"),
         (lambda m: m["head"].pop("task"), "task"),
         (lambda m: m["shared_files"].update({"../../etc/passwd": {"bytes": 1, "sha256": "0" * 64}}), "String should"),
         (lambda m: m["shared_files"].update({"/etc/passwd": {"bytes": 1, "sha256": "0" * 64}}), "String should"),
@@ -271,3 +273,98 @@ def test_a_hidden_file_of_the_system_does_not_stop_a_build(tmp_path: Path) -> No
     (root / ".DS_Store").touch()
     finalize(root, head(0, 4, 4))
     assert Store(root).rows == 0
+
+
+def reseal(root: Path, index: int, change) -> None:
+    """Change a part's record, then make every checksum above it right again, as an attacker would."""
+    from kdstore.store import layout
+    from kdstore.store.manifest import make_manifest, read_manifest, sha256_file, write_manifest
+    from kdstore.store.writer import read_part_record
+
+    manifest = read_manifest(root)
+    path = layout.part_path(root, index)
+    record = json.loads(read_part_record(path).to_json())
+    change(record, path)
+    (path / "part.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    parts = [
+        ref.model_copy(update={"sha256": sha256_file(path / "part.json")}) if ref.index == index else ref
+        for ref in manifest.parts
+    ]
+    write_manifest(root, make_manifest(manifest.head, parts, manifest.shared_files))
+
+
+def drop_shard(record: dict, path: Path) -> None:
+    (path / "labels/values/c/0").unlink()
+    del record["files"]["labels/values/c/0"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        drop_shard,
+        lambda record, path: record.update(files={}),
+        lambda record, path: record.update(rows=15),
+        lambda record, path: record.update(index=1),
+        lambda record, path: record["block_offsets"].update(row=[0, 4, 16]),
+        lambda record, path: record["block_offsets"].update(labels=[0, 1 << 40, 1 << 41]),
+        lambda record, path: record["block_offsets"].update(labels=[5, 4, 3]),
+        lambda record, path: record["block_offsets"].update(labels=[]),
+        lambda record, path: record["block_offsets"].pop("labels"),
+    ],
+)
+def test_a_record_that_lies_under_good_checksums_is_refused(store: Store, kdstore: Run, change) -> None:
+    reseal(store.root, 0, change)
+    result = kdstore("verify", store.root)
+    assert result.exit_code == 6, result.output
+    assert "Traceback" not in result.output
+    with pytest.raises(CorruptStoreError):
+        list(Store(store.root).scan())
+
+
+def test_a_head_that_lies_under_good_checksums_is_refused(store: Store) -> None:
+    from kdstore.store.manifest import make_manifest, write_manifest
+
+    manifest = store.manifest
+    tokenizer = manifest.head.tokenizer
+    for update in (
+        {"rows": 31},
+        {"part_rows": 15},
+        {"tokenizer": tokenizer.model_copy(update={"pad_id": 1 << 20})},
+        {"tokenizer": tokenizer.model_copy(update={"vocab_size": 100})},  # labels hold larger ids
+        {"block_rows": 4},
+    ):
+        head = manifest.head.model_copy(update=update)
+        sealed = json.loads(make_manifest(manifest.head, manifest.parts, manifest.shared_files).to_json())
+        sealed["head"] = json.loads(head.to_json())
+        sealed["content_sha256"] = "0" * 64
+        text = json.dumps(sealed, indent=1, sort_keys=True) + "\n"
+        sealed["content_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+        (store.root / "manifest.json").write_text(json.dumps(sealed, indent=1, sort_keys=True) + "\n")
+        with pytest.raises(CorruptStoreError):
+            list(Store(store.root).scan())
+    write_manifest(store.root, manifest)
+    list(Store(store.root).scan())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["codecs"][0]["configuration"]["codecs"][0]["configuration"].update(endian="big"),
+        lambda m: m["codecs"][0]["configuration"]["codecs"][1]["configuration"].update(checksum=False),
+        lambda m: m["codecs"][0]["configuration"].update(chunk_shape=[1 << 60]),
+        lambda m: m["codecs"][0]["configuration"].update(chunk_shape=[0]),
+        lambda m: m.update(fill_value=7),
+        lambda m: m.update(codecs=[]),
+        lambda m: m.pop("chunk_grid"),
+        lambda m: m.update(extra=1),
+    ],
+)
+def test_array_metadata_is_the_one_document_we_write(store: Store, change) -> None:
+    from kdstore.store.zarr_part import check_metadata
+
+    path = store.root / "parts" / "00000" / "labels" / "values" / "zarr.json"
+    metadata = json.loads(path.read_text())
+    change(metadata)
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(CorruptStoreError):
+        check_metadata(path, SCHEMA.specs()["labels/values"], metadata["shape"][0])
