@@ -26,14 +26,12 @@ def preview(store: Path, rows: int, candidates: int, as_json: bool) -> None:
     Example:
         kdstore preview val.kd --rows 2
     """
-    from kdstore.codecs import build_codec
     from kdstore.encode.tokenizer import Tokenizer
     from kdstore.store.reader import Store
 
     opened = Store(store)
     tokenizer = Tokenizer(opened.tokenizer_path)
-    head = opened.head
-    codec = build_codec(head.codec.name, head.codec.config, head.vocab_size) if head.codec else None
+    codec = opened.codec()
     shown = _read(opened, rows)
     samples = [_sample(row, tokenizer.backend, codec, candidates) for row in shown]
     if as_json:

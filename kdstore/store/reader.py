@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zarr
 
 from kdstore.errors import CorruptStoreError
-from kdstore.schema import ArraySpec, Block, Schema
+from kdstore.schema import ArraySpec, Block, Schema, TeacherSignal
 from kdstore.store import layout
 from kdstore.store.manifest import (
     FileRecord,
@@ -21,6 +21,9 @@ from kdstore.store.manifest import (
 )
 from kdstore.store.writer import check_record, read_part_record
 from kdstore.store.zarr_part import open_array, read_range
+
+if TYPE_CHECKING:
+    from kdstore.codecs import Codec
 
 OPEN_PARTS = 8  # array handles and shard indexes are small, but not free
 
@@ -72,6 +75,30 @@ class Store:
         """
         check_files(self.root, _below(self.manifest.shared_files, layout.TOKENIZER), checksums=True)
         return self.root / layout.TOKENIZER
+
+    def codec(self) -> "Codec[Any] | None":
+        """The codec that decodes the teacher's signal; None for a store of tokens.
+
+        Raises
+        ------
+        CorruptStoreError
+            The codec keeps other arrays than the schema has.
+        UnknownNameError
+            No such codec is installed.
+        """
+        from kdstore.codecs import build_codec  # imports torch, which opening a store must not
+
+        head = self.head
+        signals = [field for field in self.schema.fields if isinstance(field, TeacherSignal)]
+        if head.codec is None:
+            return None
+        codec = build_codec(head.codec.name, head.codec.config, head.vocab_size)
+        if [signal.arrays for signal in signals] != [codec.arrays()]:
+            raise CorruptStoreError(
+                f"Expected the arrays of the codec {codec.name!r} in the schema of {self.root}. Got others. "
+                "Build the store again."
+            )
+        return codec
 
     def blocks(self) -> list[tuple[int, int]]:
         """Every block of the store as (part, block), in the order they were written."""
