@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from kdeval.bounds import MAX_TOKENS
 from kdeval.results import DataRecord
 from kdstore.encode.tokenizer import Tokenizer, truncate_prompt, truncate_target
-from kdstore.errors import MismatchError, RowError
+from kdstore.errors import CapabilityError, MismatchError, RowError
 from kdstore.sources import Rejected, open_source
 from kdstore.store.manifest import MANIFEST, Limits, sha256_file
 from kdstore.store.manifest import TeacherRecord as StoredTeacher
@@ -72,6 +73,8 @@ def open_data(path: Path, model_dir: Path, vocab_size: int, limits: Limits, task
     ------
     MismatchError
         Model and data do not share one vocabulary.
+    CapabilityError
+        The store's rows may be longer than an evaluation can be.
     StoreError, InputError, ModelError, UnknownNameError
         The store, the file, the model's tokenizer or the task cannot be used.
     """
@@ -98,6 +101,12 @@ class StoreRows:
         _check_same_vocabulary(self.tokenizer, model_dir)
         self.task = head.task
         self.limits = head.limits
+        longest = max(head.limits.max_input_tokens, head.limits.max_output_tokens)
+        if longest > MAX_TOKENS:
+            raise CapabilityError(
+                f"Expected a store with limits of at most {MAX_TOKENS} tokens. Got {longest} in {path}. "
+                "Build it again with smaller ones."
+            )
         names = {field.name for field in self._store.schema.fields}
         missing = [name for name in _REQUIRED if name not in names]
         if missing:

@@ -6,10 +6,11 @@ the order of the data. The summary carries the checksum of the predictions, and 
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from kdeval.bounds import MAX_BATCH_SIZE, MAX_BEAMS, MAX_ROWS, MAX_TOKENS
 from kdeval.metrics import Direction, Inputs
 from kdstore.errors import InputError
 from kdstore.store.manifest import Sha256
@@ -18,6 +19,17 @@ from kdstore.validation import parse
 SCHEMA_VERSION: Final = 1
 SUMMARY: Final = "metrics_summary_final.json"
 PREDICTIONS: Final = "predictions_final.jsonl"
+
+
+def _check_range(bounds: tuple[float, float | None]) -> tuple[float, float | None]:
+    low, high = bounds
+    if high is not None and not low < high:
+        raise ValueError("a range must begin below its end")
+    return bounds
+
+
+Count = Annotated[int, Field(ge=0, le=MAX_ROWS)]
+AtLeastOne = Annotated[int, Field(ge=1, le=MAX_ROWS)]
 
 
 class _Record(BaseModel):
@@ -34,7 +46,7 @@ class MetricResult(_Record):
     value: float
     parts: dict[str, float]
     unit: str
-    range: tuple[float, float | None]
+    range: Annotated[tuple[float, float | None], AfterValidator(_check_range)]
     direction: Direction
     good_at: float | None
     inputs: Inputs
@@ -56,8 +68,8 @@ class ModelRecord(_Record):
 
     path: str
     weights_sha256: Sha256
-    parameters: int
-    vocab_size: int
+    parameters: AtLeastOne
+    vocab_size: AtLeastOne
 
 
 class DataRecord(_Record):
@@ -70,9 +82,9 @@ class DataRecord(_Record):
     kind: Literal["store", "jsonl"]
     fingerprint: Sha256
     task: str
-    rows: int
-    tokens: int
-    rejected: int
+    rows: AtLeastOne
+    tokens: Count
+    rejected: Count
 
 
 class TeacherRecord(_Record):
@@ -86,12 +98,12 @@ class TeacherRecord(_Record):
 class Settings(_Record):
     """How predictions are made. ``limit`` rows at most; ``max_output_tokens`` None: what the data allow."""
 
-    batch_size: int = Field(default=16, gt=0)
-    num_beams: int = Field(default=1, gt=0)
-    max_input_tokens: int = Field(default=512, gt=0)
-    max_output_tokens: int | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=16, gt=0, le=MAX_BATCH_SIZE)
+    num_beams: int = Field(default=1, gt=0, le=MAX_BEAMS)
+    max_input_tokens: int = Field(default=512, gt=0, le=MAX_TOKENS)
+    max_output_tokens: int | None = Field(default=None, gt=0, le=MAX_TOKENS)
     device: str = "auto"
-    limit: int | None = Field(default=None, gt=0)
+    limit: int | None = Field(default=None, gt=0, le=MAX_ROWS)
 
 
 class Results(_Record):

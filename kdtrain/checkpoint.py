@@ -1,33 +1,55 @@
 """Checkpoints and models as directories that appear whole or not at all.
 
-A checkpoint ``checkpoints/step-00000500/`` holds ``model.safetensors`` and ``state.pt``: optimizer, loss scaler,
-loader, random generators and counters, written by ``torch.save`` and read back with ``weights_only=True``, which
-unpickles nothing but tensors and plain containers.
+A checkpoint ``checkpoints/step-00000500/`` holds ``model.safetensors``, ``state.pt``, and in ``checksums.json`` the
+size and SHA-256 of both. The state is optimizer, loss scaler, loader, random generators and counters, written by
+``torch.save`` and read back with ``weights_only=True``, which unpickles nothing but tensors and plain containers.
 """
 
-import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from kdstore.errors import TrainingError
+from kdstore.errors import TrainingError, first_line
 from kdstore.store import atomic
+from kdstore.store.manifest import FileRecord, file_record, read_bounded
+from kdstore.validation import parse
 
 State = dict[str, Any]
-_WEIGHTS, _STATE = "model.safetensors", "state.pt"
+STATE_KEYS = {"loader", "optimizer", "scaler", "progress", "rng", "cuda_rng", "val_fingerprint"}
+_WEIGHTS, _STATE, _CHECKSUMS = "model.safetensors", "state.pt", "checksums.json"
+# What a killed run may leave: directories of `publish`, and files of `atomic.replacing`.
+_DIRECTORIES = re.compile(r"\.(?P<name>final_model|best_model|tokenizer|step-\d+)(?P<end>-\w{8}|\.old)")
+_FILES = re.compile(r"\.(config\.json|config\.sha256|training_metrics\.csv)\.\w{8}")
+
+
+class _Checksums(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: FileRecord
+    state: FileRecord
 
 
 def save(directory: Path, step: int, model: torch.nn.Module, state: State, keep: int) -> Path:
-    """Write the checkpoint of ``step`` below ``directory``, then remove all but the ``keep`` newest ones."""
+    """Write the checkpoint of ``step`` below ``directory``, then remove all but the ``keep`` newest ones.
+
+    Raises
+    ------
+    TrainingError
+        It cannot be written; the checkpoints before it are still there.
+    """
 
     def write(staged: Path) -> None:
         save_model(model, str(staged / _WEIGHTS))
         torch.save(state, staged / _STATE)
+        sums = _Checksums(weights=file_record(staged / _WEIGHTS), state=file_record(staged / _STATE))
+        (staged / _CHECKSUMS).write_text(sums.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     target = directory / f"step-{step:08d}"
     publish(target, write)
@@ -51,32 +73,79 @@ def load(path: Path, model: torch.nn.Module) -> State:
         A file is missing or damaged, or the weights belong to another model.
     """
     try:
+        _verify(path)
         load_model(model, path / _WEIGHTS)
-        state: State = torch.load(path / _STATE, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise TrainingError(
-            f"Expected a checkpoint of this model at {path}. Got: {reason} Remove that directory to resume from "
-            "the checkpoint before it."
-        ) from None
+        state = torch.load(path / _STATE, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes that are no pickle make the unpickler raise anything, EOFError included
+        raise damaged(path, first_line(error)) from None
+    if not isinstance(state, dict) or state.keys() != STATE_KEYS:
+        raise damaged(path, f"a {_STATE} without the keys of a state")
     return state
+
+
+def damaged(path: Path, reason: str) -> TrainingError:
+    """The error for a checkpoint that cannot be used."""
+    return TrainingError(
+        f"Expected a checkpoint of this model at {path}. Got: {reason.rstrip('.')}. Remove that directory to "
+        "resume from the checkpoint before it."
+    )
 
 
 def publish(target: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a new directory, sync it, and put it in the place of ``target``.
 
     A directory cannot replace another in one step: an old ``target`` is set aside first, so that a crash in
-    between leaves either one of them under its own name, or the old one as ``.<name>.old``.
+    between leaves either one of them under its own name, or the old one as ``.<name>.old`` (see `sweep`).
+
+    Raises
+    ------
+    TrainingError
+        The disk is full, or the directory cannot be written for another reason; what was there is kept.
     """
     old = target.with_name(f".{target.name}.old")
-    with atomic.staging(target.parent, f".{target.name}") as staged:
-        write(staged)
-        atomic.sync_tree(staged)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            target.rename(old)
-        atomic.commit_directory(staged, target)
+    try:
+        with atomic.staging(target.parent, f".{target.name}") as staged:
+            write(staged)
+            atomic.sync_tree(staged)
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+                target.rename(old)
+            atomic.commit_directory(staged, target)
+    except Exception as error:
+        if not _is_refusal(error):
+            raise
+        raise TrainingError(
+            f"Expected to write {target}. Got: {first_line(error).rstrip('.')}. Free space there or mend "
+            "what it says, then continue with --resume auto."
+        ) from None
     shutil.rmtree(old, ignore_errors=True)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what a killed run left half-written in ``directory``; put back what it had set aside.
+
+    No other process may be writing there.
+    """
+    for path in sorted(directory.glob(".*")):
+        found = _DIRECTORIES.fullmatch(path.name)
+        if found and found["end"] == ".old" and not (target := path.with_name(found["name"])).exists():
+            path.rename(target)
+        elif found and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif _FILES.fullmatch(path.name) and path.is_file():
+            path.unlink()
+
+
+def _verify(path: Path) -> None:
+    sums = parse(_Checksums, read_bounded(path / _CHECKSUMS), _CHECKSUMS, TrainingError)
+    for name, record in ((_WEIGHTS, sums.weights), (_STATE, sums.state)):
+        if file_record(path / name) != record:
+            raise TrainingError(f"a {name} whose checksum is not the one in {_CHECKSUMS}")
+
+
+def _is_refusal(error: Exception) -> bool:
+    # safetensors and torch report a failed write in types of their own, tokenizers as a bare Exception.
+    return isinstance(error, (OSError, SafetensorError, RuntimeError)) or type(error) is Exception
 
 
 def _all(directory: Path) -> list[Path]:

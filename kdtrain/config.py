@@ -6,19 +6,22 @@ all sections. Later sources win: defaults, then the recipe, then options.
 
 import hashlib
 import json
+import string
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from kdstore.errors import UnknownNameError, UsageError
+from kdstore.errors import UnknownNameError, UsageError, first_line
 from kdstore.validation import parse
 
 Recipe = dict[str, dict[str, Any]]
+MAX_INT: Final = 2**31 - 1
+PLACEHOLDERS: Final = ("run", "train", "val")
 
 
 class Section(BaseModel):
@@ -30,13 +33,20 @@ class Section(BaseModel):
 class DataConfig(Section):
     """What is read, and how it becomes batches."""
 
-    batch_size: int = Field(default=4, ge=1, description="Rows per forward pass.")
-    max_input_len: int = Field(default=512, ge=1, description="Longest input in tokens.")
-    max_output_len: int = Field(default=128, ge=1, description="Longest output in tokens.")
-    max_train_samples: int | None = Field(default=None, ge=1, description="Train on a random subset of this size.")
-    max_val_samples: int | None = Field(default=None, ge=1, description="Validate on a random subset of this size.")
+    batch_size: int = Field(default=4, ge=1, le=MAX_INT, description="Rows per forward pass.")
+    max_input_len: int = Field(default=512, ge=1, le=MAX_INT, description="Longest input in tokens.")
+    max_output_len: int = Field(default=128, ge=1, le=MAX_INT, description="Longest output in tokens.")
+    max_train_samples: int | None = Field(
+        default=None, ge=1, le=MAX_INT, description="Train on a random subset of this size."
+    )
+    max_val_samples: int | None = Field(
+        default=None, ge=1, le=MAX_INT, description="Validate on a random subset of this size."
+    )
     group_blocks: int | None = Field(
-        default=None, ge=1, description="Blocks shuffled together; by default up to 16, as many as fit into 256 MiB."
+        default=None,
+        ge=1,
+        le=MAX_INT,
+        description="Blocks shuffled together; by default up to 16, as many as fit into 256 MiB.",
     )
 
 
@@ -56,25 +66,31 @@ class ModelConfig(Section):
 class OptimizerConfig(Section):
     """AdamW."""
 
-    lr: float = Field(default=3e-5, gt=0, description="Highest learning rate.")
-    weight_decay: float = Field(default=0.01, ge=0, description="Decoupled weight decay; not on norms and biases.")
-    clip_norm: float = Field(default=1.0, gt=0, description="Gradients are scaled down to this norm.")
+    lr: float = Field(default=3e-5, gt=0, le=10, description="Highest learning rate.")
+    weight_decay: float = Field(
+        default=0.01, ge=0, le=10, description="Decoupled weight decay; not on norms and biases."
+    )
+    clip_norm: float = Field(default=1.0, gt=0, le=1e6, description="Gradients are scaled down to this norm.")
 
 
 class ScheduleConfig(Section):
     """How long, and the course of the learning rate."""
 
-    epochs: int = Field(default=5, ge=1, description="Passes over the training rows.")
-    max_steps: int | None = Field(default=None, ge=1, description="Stop after this many optimizer steps.")
-    gradient_accumulation_steps: int = Field(default=1, ge=1, description="Batches per optimizer step.")
-    warmup_steps: int = Field(default=0, ge=0, description="Steps of linear warm-up; 0 takes 15 % of all steps.")
+    epochs: int = Field(default=5, ge=1, le=MAX_INT, description="Passes over the training rows.")
+    max_steps: int | None = Field(default=None, ge=1, le=MAX_INT, description="Stop after this many optimizer steps.")
+    gradient_accumulation_steps: int = Field(default=1, ge=1, le=MAX_INT, description="Batches per optimizer step.")
+    warmup_steps: int = Field(
+        default=0, ge=0, le=MAX_INT, description="Steps of linear warm-up; 0 takes 15 % of all steps."
+    )
 
 
 class LossConfig(Section):
     """alpha * cross-entropy + (1 - alpha) * distillation."""
 
     alpha: float = Field(default=0.5, ge=0, le=1, description="Weight of the labels' cross-entropy.")
-    temperature: float = Field(default=4.0, gt=0, description="Softens teacher and student in the distillation loss.")
+    temperature: float = Field(
+        default=4.0, gt=0, le=1000, description="Softens teacher and student in the distillation loss."
+    )
     distillation: str = Field(default="kl", description="Component that compares with the teacher: kl or jsd.")
 
 
@@ -87,13 +103,29 @@ class RunConfig(Section):
         default="fp32", description="Number format of matrix products; weights stay fp32."
     )
     checkpoint_steps: int = Field(
-        default=500, ge=1, description="Steps between checkpoints; epochs end with one too."
+        default=500, ge=1, le=MAX_INT, description="Steps between checkpoints; epochs end with one too."
     )
-    keep_checkpoints: int = Field(default=2, ge=1, description="How many of the newest checkpoints are kept.")
+    keep_checkpoints: int = Field(
+        default=2, ge=1, le=MAX_INT, description="How many of the newest checkpoints are kept."
+    )
     after: tuple[str, ...] = Field(
         default=(),
         description="Command to run after training, as a list of arguments; {run}, {train} and {val} are replaced.",
     )
+
+    @field_validator("after")
+    @classmethod
+    def _check_after(cls, after: tuple[str, ...]) -> tuple[str, ...]:
+        # Now, and not after hours of training.
+        for part in after:
+            if "\0" in part:
+                raise ValueError("an argument holds a NUL character")
+            for _, name, form, conversion in string.Formatter().parse(part):
+                if name is not None and (name not in PLACEHOLDERS or form or conversion):
+                    raise ValueError(
+                        f"only {{run}}, {{train}} and {{val}} are replaced in {part!r}; write {{{{ for {{"
+                    )
+        return after
 
 
 class Config(Section):
@@ -163,8 +195,8 @@ def read_recipe(name: str) -> Recipe:
     text = path.read_bytes() if path.is_file() else built_in[name].read_bytes()
     try:
         return tomllib.loads(text.decode())
-    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
-        raise UsageError(f"Expected valid TOML in the recipe {name}. Got: {error}.") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError; nested thousands deep
+        raise UsageError(f"Expected valid TOML in the recipe {name}. Got: {first_line(error)}.") from None
 
 
 def _check_names(what: str, given: Mapping[str, Any], known: list[str]) -> None:

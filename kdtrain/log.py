@@ -17,6 +17,7 @@ elapsed_s          seconds of training, over all starts of the run
 """
 
 import csv
+import io
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Self
 import psutil
 from torch.utils.tensorboard import SummaryWriter
 
+from kdstore.errors import TrainingError
 from kdstore.store import atomic
 from kdtrain.rundir import RunDir
 
@@ -48,6 +50,11 @@ class RunLog:
         Names of the loss components.
     step
         Optimizer steps already done; rows of later steps, which a killed run left behind, are dropped.
+
+    Raises
+    ------
+    TrainingError
+        The rows that are there are damaged; the line is named.
     """
 
     def __init__(self, run: RunDir, components: Iterable[str], step: int) -> None:
@@ -97,10 +104,37 @@ def _keep_until(path: Path, columns: list[str], step: int) -> None:
     """Rewrite the CSV file with its header and the rows up to ``step``; none for a fresh start."""
     kept: list[dict[str, str]] = []
     if step > 0 and path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            # A killed run may have left half a row at the end.
-            kept = [row for row in csv.DictReader(file) if None not in row.values() and int(row["step"]) <= step]
+        # A killed run may have left half a row at the end.
+        kept = [row for row in _read(path, columns) if None not in row.values() and int(row["step"]) <= step]
     with atomic.replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(kept)
+
+
+def _read(path: Path, columns: list[str]) -> list[dict[str, str]]:
+    """All rows of the CSV file, each with a whole number as its step; what a row lacks at its end is None."""
+    data = path.read_bytes()
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode(), newline=""))
+    except UnicodeDecodeError as error:
+        raise _damaged(path, data.count(b"\n", 0, error.start) + 1, "bytes that are not UTF-8") from None
+    rows = []
+    try:
+        if list(reader.fieldnames or ()) != columns:
+            raise _damaged(path, 1, "other columns")
+        for row in reader:
+            if None in row:
+                raise _damaged(path, reader.line_num, "too many values")
+            int(row["step"])
+            rows.append(row)
+    except (ValueError, csv.Error) as error:
+        raise _damaged(path, reader.line_num, str(error)) from None
+    return rows
+
+
+def _damaged(path: Path, line: int, got: str) -> TrainingError:
+    return TrainingError(
+        f"Expected the metrics of this run in {path}. Got {got} in line {line}. Mend that line, or move the file "
+        "away to continue without the earlier rows."
+    )

@@ -1,11 +1,12 @@
 """Checks before the first step: do stores, model and settings fit together?"""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdstore.codecs import DenseSignal, Signal, build_codec
+from kdstore.codecs import Codec, DenseSignal, Signal
 from kdstore.encode.tokenizer import Tokenizer
 from kdstore.errors import CapabilityError, MismatchError
 from kdstore.store.reader import Store
@@ -29,10 +30,10 @@ def check_stores(train: Store, val: Store | None, config: Config, mix: Mix) -> N
         not belong to their labels.
     """
     for store in filter(None, (train, val)):
-        head = store.head
-        if mix.needs_signal and head.codec is not None:
-            build_codec(head.codec.name, head.codec.config, head.vocab_size).check_temperature(mix.temperature)
-            check_alignment(store)
+        head, codec = store.head, store.codec()
+        if mix.needs_signal and codec is not None:
+            codec.check_temperature(mix.temperature)
+            check_alignment(store, codec)
         _check_limit(store, "--max-input-len", head.limits.max_input_tokens, config.data.max_input_len)
         _check_limit(store, "--max-output-len", head.limits.max_output_tokens, config.data.max_output_len)
     if val is not None:
@@ -81,7 +82,7 @@ def check_model(model: seq2seq.Model, name: str, store: Store, *, exact: bool) -
             )
 
 
-def check_alignment(store: Store) -> None:
+def check_alignment(store: Store, codec: Codec[Any]) -> None:
     """Check in the first block that signals lie at the labels that they were computed for.
 
     The signal, decoded at T = 1, must give each label the log-probability that the build stored beside it. A
@@ -92,9 +93,6 @@ def check_alignment(store: Store) -> None:
     MismatchError
         It does not, by the median over the block's label tokens.
     """
-    head = store.head
-    assert head.codec is not None
-    codec = build_codec(head.codec.name, head.codec.config, head.vocab_size)
     try:
         codec.check_temperature(1.0)
     except CapabilityError:

@@ -54,7 +54,7 @@ def prepare(source: TeacherData, config: Config, run: RunDir) -> Stores:
 
 
 def _tokenizer(source: TeacherData, config: Config, run: RunDir) -> str:
-    """Where the tokenizer is: the pretrained model's, or one learned from the rows and kept in the run."""
+    """Where the tokenizer is: the pretrained model's, or one learned from all of ROWS and kept in the run."""
     if not config.model.from_scratch:
         return config.model.model_name
     target = run.root / "tokenizer"
@@ -66,7 +66,12 @@ def _tokenizer(source: TeacherData, config: Config, run: RunDir) -> str:
 
 
 def _texts(source: TeacherData) -> Iterator[str]:
-    """Prompts and targets of all usable training rows."""
+    """Prompts and targets of all usable ROWS.
+
+    Rows that ``val_fraction`` holds out are among them: they are separated later, by the build. So the
+    tokenizer's merges, though none of the model's weights, are learned from validation rows too; with
+    ``val_rows`` they are not.
+    """
     task = TASKS.get(source.task)
     usable = 0
     for item in chain.from_iterable(map(open_source, source.rows)):

@@ -18,7 +18,7 @@ from kdstore.encode.device import resolve_device, resolve_dtype
 from kdstore.encode.teacher import load_seq2seq
 from kdstore.errors import KDError, TrainingError
 from kdstore.store.reader import Store
-from kdtrain import preflight
+from kdtrain import checkpoint, preflight
 from kdtrain.config import Config
 from kdtrain.log import RunLog
 from kdtrain.mix import Mix, distillation_mix
@@ -36,6 +36,23 @@ class Stores:
     val: Store | None
 
 
+def settle(config: Config) -> tuple[torch.device, Mix]:
+    """The device and the loss of a run, from the configuration alone: what can be refused without any data.
+
+    Raises
+    ------
+    CapabilityError
+        The device is not there, or cannot compute in the number format.
+    UsageError
+        The loss or the preset of the model does not exist.
+    """
+    device = resolve_device(config.run.device)
+    resolve_dtype(config.run.dtype, device)
+    if config.model.from_scratch:
+        seq2seq.check_preset(config.model.from_scratch)
+    return device, distillation_mix(config.loss)
+
+
 def train(stores: Stores, config: Config, run: RunDir, *, resume: bool) -> Summary:
     """Train as configured, from the newest checkpoint when ``resume``, and write the run directory.
 
@@ -44,14 +61,15 @@ def train(stores: Stores, config: Config, run: RunDir, *, resume: bool) -> Summa
     KDError
         See `kdstore.errors`; nothing is written before all checks have passed.
     """
-    device = resolve_device(config.run.device)
-    resolve_dtype(config.run.dtype, device)
-    mix = distillation_mix(config.loss)
+    device, mix = settle(config)
     loaders = _loaders(stores, config, mix)
     preflight.check_stores(stores.train, stores.val, config, mix)
     torch.manual_seed(config.run.seed)
     model = _model(stores.train, config, mix)
     run.record(config)
+    if resume:
+        checkpoint.sweep(run.root)
+        checkpoint.sweep(run.checkpoints)
     tokenizer = AutoTokenizer.from_pretrained(stores.train.tokenizer_path)
     trainer = Trainer(model, tokenizer, mix, *loaders, config, device, run)
     step = trainer.resume() if resume else None

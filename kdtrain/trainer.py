@@ -18,7 +18,7 @@ from torch.nn.utils import clip_grad_norm_
 from kdstore.console import Bar
 from kdstore.encode.build import peak_rss_bytes
 from kdstore.encode.device import resolve_dtype
-from kdstore.errors import TrainingError
+from kdstore.errors import MismatchError, TrainingError, first_line
 from kdtrain import checkpoint
 from kdtrain.config import Config
 from kdtrain.log import RunLog
@@ -105,12 +105,24 @@ class Trainer:
         TrainingError
             The checkpoint is damaged or of another model.
         MismatchError
-            It was made with another store, seed or batch size.
+            It was made with another training or validation store, seed or batch size.
         """
         path = checkpoint.latest(self.run.checkpoints)
         if path is None:
             return None
         state = checkpoint.load(path, self.model)
+        try:
+            self._restore(state)
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise checkpoint.damaged(path, f"a state that does not fit ({first_line(error)})") from None
+        return self.progress.step
+
+    def _restore(self, state: checkpoint.State) -> None:
+        if state["val_fingerprint"] != (mine := self._val_fingerprint()):
+            raise MismatchError(
+                f"Expected the validation store (--val) with fingerprint {state['val_fingerprint']} as this run was "
+                f"started with. Got {mine}. Resume with the same store, or start a new run."
+            )
         self.train_loader.load_state_dict(state["loader"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -118,7 +130,9 @@ class Trainer:
         torch.set_rng_state(state["rng"])
         if self.device.type == "cuda" and state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
-        return self.progress.step
+
+    def _val_fingerprint(self) -> str | None:
+        return self.val_loader.store.manifest.fingerprint if self.val_loader else None
 
     def fit(self, log: RunLog, bar: Bar) -> Summary:
         """Train to the end, and write ``final_model`` and, with validation, ``best_model``.
@@ -126,7 +140,8 @@ class Trainer:
         Raises
         ------
         TrainingError
-            A loss or gradient is not finite; nothing was changed by the step that met it.
+            A loss or gradient is not finite; nothing was changed by the step that met it. Or a checkpoint or
+            model cannot be written.
         CorruptStoreError
             The store cannot be read.
         """
@@ -243,6 +258,7 @@ class Trainer:
             "progress": asdict(self.progress),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "val_fingerprint": self._val_fingerprint(),
         }
         step, keep = self.progress.step, self.config.run.keep_checkpoints
         checkpoint.save(self.run.checkpoints, step, self.model, state, keep)

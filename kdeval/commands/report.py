@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from kdstore.console import note, stdout
+from kdstore.errors import UsageError
 
 if TYPE_CHECKING:
     from kdeval.report.gather import Report
@@ -47,12 +49,14 @@ def report(run: Path, teacher_run: Path | None, out: Path | None, samples: int, 
     from kdstore.store import atomic
 
     page = out or run / "report.html"
+    if page.suffix != ".html":
+        raise UsageError(f"Expected --out to end in .html, as the Markdown lies beside it. Got {page}.")
     content = gather(run, teacher_run, samples, seed)
     page.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(page.with_suffix(".md"), to_markdown(content))
     atomic.write_text(page, to_html(content))
     for line in content.headline:
-        stdout.print(line)
+        stdout.print(line, markup=False)
     stdout.print(_table(content))
     note(f"report in {page} and {page.with_suffix('.md')}")
 
@@ -65,5 +69,5 @@ def _table(content: "Report") -> Table:
         table.add_column(heading, justify="right")
     for row in content.rows:
         teacher = row.teacher.text if row.teacher else ""
-        table.add_row(f"{'  ' * row.part}{row.title}", row.student.text, teacher, row.gap)
+        table.add_row(f"{'  ' * row.part}{escape(row.title)}", row.student.text, teacher, row.gap)
     return table

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from kdeval.bounds import MAX_BATCH_SIZE, MAX_BEAMS, MAX_ROWS, MAX_TOKENS
 from kdstore.console import note, print_json, stdout
 
 if TYPE_CHECKING:
@@ -18,19 +19,22 @@ if TYPE_CHECKING:
     "--data", required=True, type=click.Path(path_type=Path), help="A store, or rows as JSON Lines, plain or .gz."
 )
 @click.option("--into", type=click.Path(path_type=Path), help="Run directory for the results; default: MODEL_DIR/..")
-@click.option("--limit", type=click.IntRange(1), help="Use only the first rows.")
+@click.option("--limit", type=click.IntRange(1, MAX_ROWS), help="Use only the first rows.")
 @click.option("--metrics", help="Comma-separated names; default: those of the data's task.")
 @click.option("--task", default="java_assertion", show_default=True, help="How raw rows are read; a store knows.")
-@click.option("--batch-size", default=16, show_default=True, type=click.IntRange(1), help="Rows per batch.")
-@click.option("--num-beams", default=1, show_default=True, type=click.IntRange(1), help="1 is greedy.")
 @click.option(
-    "--max-input-len", "max_input_tokens", default=512, show_default=True, type=click.IntRange(2),
+    "--batch-size", default=16, show_default=True, type=click.IntRange(1, MAX_BATCH_SIZE), help="Rows per batch."
+)
+@click.option("--num-beams", default=1, show_default=True, type=click.IntRange(1, MAX_BEAMS), help="1 is greedy.")
+@click.option(
+    "--max-input-len", "max_input_tokens", default=512, show_default=True,
+    type=click.IntRange(2, MAX_TOKENS),
     help="Longest prompt of raw rows; the end of a longer one is kept.",
 )  # fmt: skip
 @click.option(
     "--max-output-len",
     "max_output_tokens",
-    type=click.IntRange(2),
+    type=click.IntRange(2, MAX_TOKENS),
     help="Default: the store's limit; 128 for raw rows.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")

@@ -38,11 +38,13 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 class _Scale:
-    """Maps [low, high] of the data to pixels; data of one value lie in the middle."""
+    """Maps [low, high] of the data to pixels; data of one value, as far as floats tell, lie in the middle."""
 
     def __init__(self, low: float, high: float, start: float, stop: float) -> None:
-        if low == high:
-            low, high = low - 0.5, high + 0.5
+        size = max(1.0, abs(low), abs(high))
+        if high - low <= 1e-12 * size:
+            margin = max(0.5, 0.01 * size)
+            low, high = low - margin, high + margin
         self.low, self.high, self._start, self._stop = low, high, start, stop
 
     def __call__(self, value: float) -> float:

@@ -9,6 +9,7 @@ from kdstore.errors import InputError
 
 CURVES_FILE = "training_metrics.csv"
 _REQUIRED = ("step", "split", "loss")
+_LARGEST = 1e100  # so that sums and differences of numbers stay finite
 
 Points = list[tuple[float, float]]
 
@@ -37,11 +38,22 @@ def read_curves(run: Path) -> list[Curve]:
     Raises
     ------
     InputError
-        The file or a needed column is missing, a cell is not a finite number, or there is no loss at all.
+        The file or a needed column is missing, it is no CSV in UTF-8, a cell is not a finite number of at most
+        1e100, or there is no loss at all.
     """
     path = run / CURVES_FILE
     if not path.is_file():
         raise InputError(f"Expected {path}. Got nothing there. Name the run directory of a `kdtrain` run.")
+    try:
+        curves = _read(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"Expected CSV in UTF-8 in {path}. Got: {error}. Restore the file.") from None
+    if not curves or curves[0].name != "loss":
+        raise InputError(f"Expected at least one row with a loss in {path}. Got none. Train for a step at least.")
+    return curves
+
+
+def _read(path: Path) -> list[Curve]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
@@ -58,10 +70,7 @@ def read_curves(run: Path) -> list[Curve]:
                 if row[curve.name]:
                     points = curve.val if row["split"] == "val" else curve.train
                     points.append((_number(row["step"], where, "step"), _number(row[curve.name], where, curve.name)))
-    curves = [curve for curve in curves if curve.train or curve.val]
-    if not curves or curves[0].name != "loss":
-        raise InputError(f"Expected at least one row with a loss in {path}. Got none. Train for a step at least.")
-    return curves
+    return [curve for curve in curves if curve.train or curve.val]
 
 
 def _is_loss(column: str) -> bool:
@@ -73,6 +82,9 @@ def _number(text: str | None, where: str, column: str) -> float:
         value = float(text or "")
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"Expected a finite number under {column!r} in {where}. Got {text!r}. Correct the file.")
+    if not abs(value) <= _LARGEST:
+        raise InputError(
+            f"Expected a finite number of at most {_LARGEST:g} under {column!r} in {where}. "
+            f"Got {(text or '')[:40]!r}. Correct the file."
+        )
     return value

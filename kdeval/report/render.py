@@ -13,12 +13,17 @@ _MARKDOWN = ".md.jinja"
 
 def to_html(report: Report) -> str:
     """A page that needs no other file, no script and no network; every text from outside is escaped."""
-    return _environment().get_template("page.html.jinja").render(report=report)
+    return _utf8(_environment().get_template("page.html.jinja").render(report=report))
 
 
 def to_markdown(report: Report) -> str:
     """The same content for a terminal or a repository, without the charts."""
-    return _environment().get_template(f"page{_MARKDOWN}").render(report=report)
+    return _utf8(_environment().get_template(f"page{_MARKDOWN}").render(report=report))
+
+
+def _utf8(text: str) -> str:
+    """Text with ``?`` for what UTF-8 cannot hold: half characters in a JSON file or in the name of a path."""
+    return text.encode(errors="replace").decode()
 
 
 def _environment() -> Environment:

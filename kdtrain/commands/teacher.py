@@ -1,5 +1,6 @@
 """``kdtrain teacher``."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,25 @@ import click
 from kdtrain.options import configure, run_options
 
 
+class _Fraction(click.FloatRange):
+    """A number between 0 and 1; click's own range lets NaN through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if math.isnan(number := super().convert(value, param, ctx)):
+            self.fail(f"{value} is not in the range 0<x<1.", param, ctx)
+        return number
+
+
 @click.command("teacher")
 @click.argument("rows", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--val-rows", type=click.Path(path_type=Path), multiple=True, help="Rows to validate on; repeatable.")
-@click.option("--val-fraction", default=0.1, show_default=True, help="Without --val-rows: share of rows held out.")
+@click.option(
+    "--val-fraction",
+    type=_Fraction(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Without --val-rows: share of rows held out.",
+)
 @click.option("--task", default="java_assertion", show_default=True, help="What is predicted.")
 @run_options("java_teacher", skip=("alpha", "temperature", "distillation"))
 def teacher(
@@ -29,8 +45,9 @@ def teacher(
 
     ROWS are JSON Lines files or directories of them. They are first encoded into token stores,
     data/train.kd and data/val.kd in the run directory, which are then streamed as for a student. With
-    --from-scratch a tokenizer is learned from ROWS first and the model starts from random weights; otherwise a
-    pretrained model is fine-tuned with its own tokenizer. The run directory is laid out as for a student.
+    --from-scratch a tokenizer is learned from all of ROWS first, those held out by --val-fraction included, and
+    the model starts from random weights; otherwise a pretrained model is fine-tuned with its own tokenizer. The
+    run directory is laid out as for a student.
 
     \b
     Example:
@@ -40,10 +57,11 @@ def teacher(
     """
     from kdtrain import rundir
     from kdtrain.prepare import TeacherData, prepare
-    from kdtrain.run import print_summary, run_after, train
+    from kdtrain.run import print_summary, run_after, settle, train
 
     config = configure(recipe, options, forced={"alpha": 1.0})
     run = rundir.claim(output_dir, config.model.from_scratch or config.model.model_name, resume=resume == "auto")
+    settle(config)  # before anything is written: what is refused must leave the directory free
     stores = prepare(TeacherData(rows, val_rows, val_fraction, task), config, run)
     summary = train(stores, config, run, resume=resume == "auto")
     print_summary(summary, run)

@@ -25,9 +25,7 @@ def create(preset: str, vocab_size: int, tokenizer: TokenizerRecord) -> Model:
     UnknownNameError
         No such preset.
     """
-    found = presets()
-    if preset not in found:
-        raise UnknownNameError(f"Expected a model preset ({', '.join(found)}). Got {preset!r}.")
+    check_preset(preset)
     settings = json.loads(files("kdtrain").joinpath("models", "presets", f"{preset}.json").read_text())
     ids = {
         "pad_token_id": tokenizer.pad_id,
@@ -36,6 +34,13 @@ def create(preset: str, vocab_size: int, tokenizer: TokenizerRecord) -> Model:
     }
     config = AutoConfig.for_model(**settings, **ids, vocab_size=vocab_size)
     return AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32)
+
+
+def check_preset(preset: str) -> None:
+    """Raise `UnknownNameError` where there is no such preset."""
+    found = presets()
+    if preset not in found:
+        raise UnknownNameError(f"Expected a model preset ({', '.join(found)}). Got {preset!r}.")
 
 
 def presets() -> list[str]:

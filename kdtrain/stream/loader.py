@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdstore.codecs import Signal, build_codec
+from kdstore.codecs import Signal
 from kdstore.errors import CapabilityError, EmptyInputError, MismatchError
 from kdstore.schema import Block, concatenate
 from kdstore.store.reader import Store
@@ -74,9 +74,7 @@ class Loader:
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
-        self.codec = None
-        if with_signal and store.head.codec is not None:
-            self.codec = build_codec(store.head.codec.name, store.head.codec.config, store.head.vocab_size)
+        self.codec = store.codec() if with_signal else None
         self.fields = ["input_ids", "labels", *["teacher"] * with_signal, *(f"embeddings/{e}" for e in embeddings)]
         self.group_blocks = group_blocks or group_size(store, self.fields)
         self._blocks = store.blocks()

@@ -1,5 +1,8 @@
 """The report of a run: complete, safe to open, and clear about what is missing."""
 
+import functools
+import json
+import operator
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +15,7 @@ from kdeval.report.gather import gather
 from kdeval.report.render import to_html, to_markdown
 from kdeval.report.samples import choose_samples
 from kdeval.results import PREDICTIONS, Prediction
-from kdstore.errors import InputError, MismatchError
+from kdstore.errors import InputError, MismatchError, UsageError
 
 from .conftest import ROWS, assert_fails, invoke
 
@@ -184,10 +187,14 @@ def test_missing_files(run, missing, words):
         ("step,split,loss\n1,train,abc\n", ("line 2", "'loss'", "'abc'")),
         ("step,split,loss\n1,train,nan\n", ("line 2", "'nan'")),
         ("step,split,loss\n", ("at least one row",)),
+        ("step,split,loss\n1,train,\xff\n", ("UTF-8", "0xff")),
+        ("\xffstep,split,loss\n", ("UTF-8", "0xff")),
+        (f"step,split,loss,note\n1,train,2,{'x' * 140_000}\n", ("CSV", "field")),
+        ("step,split,loss\n1,train,1e308\n2,train,-1e308\n", ("line 2", "1e+100", "'1e308'")),
     ],
 )
 def test_bad_curves(run, text, words):
-    (run / "training_metrics.csv").write_text(text)
+    (run / "training_metrics.csv").write_bytes(text.encode("latin-1"))
     assert_fails(invoke("report", run), InputError.exit_code, *words)
 
 
@@ -202,6 +209,52 @@ def test_damaged_summary_and_config(run):
     assert_fails(invoke("report", run), InputError.exit_code, "config.json")
     (run / "metrics_summary_final.json").write_text('{"schema_version": 2}')
     assert_fails(invoke("report", run), InputError.exit_code, "metrics_summary_final.json")
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("data.rows", 0),
+        ("data.rows", -1),
+        ("data.rows", 10**400),
+        ("model.parameters", 0),
+        ("metrics.f1.range", [0, 0]),
+        ("metrics.f1.range", [1, 0]),
+    ],
+)
+def test_impossible_summary_is_refused(run, where, value):
+    path = run / "metrics_summary_final.json"
+    summary = json.loads(path.read_text())
+    *parents, last = where.split(".")
+    functools.reduce(operator.getitem, parents, summary)[last] = value
+    path.write_text(json.dumps(summary))
+    assert_fails(invoke("report", run), InputError.exit_code, path.name, where)
+
+
+@pytest.mark.parametrize("name", ["x.md", "x", ".html", "x.html.md"])
+def test_page_must_be_called_html(run, name):
+    result = invoke("report", run, "--out", run / name)
+    assert_fails(result, UsageError.exit_code, "--out", ".html")
+    assert not (run / name).exists()
+
+
+def test_hostile_names_stay_text(run):
+    """Names from the curves, the configuration and the summary, on both pages and in the terminal."""
+    tag = '"><script>evil()</script>'
+    column = f'"loss_{tag.replace(chr(34), chr(34) * 2)}"'
+    (run / "training_metrics.csv").write_text(f"step,split,loss,{column}\n1,val,2,3\n")
+    (run / "config.json").write_text(json.dumps({f"key{tag}": f"value{tag}", "half": "\ud800"}))
+    path = run / "metrics_summary_final.json"
+    path.write_text(path.read_text().replace('"Exact match"', '"[/red] match"'))
+    result = invoke("report", run, "--samples", 0)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("[/red] match") == 2
+    page = Page((run / "report.html").read_text())
+    assert "script" not in page.tags
+    assert ("aria-label", f"loss_{tag} over optimizer steps") in page.attributes
+    for name in ("loss_", "key", "value"):
+        assert f"{name}{tag}" in page.text
+    assert "<script" not in (run / "report.md").read_text().replace("\\<", "")
 
 
 def test_curves(tmp_path):
@@ -226,6 +279,13 @@ def test_charts_stay_small_and_draw_single_points():
     assert len(line_chart(long)) < 8_000
     assert "<circle" in line_chart(Curve("<loss>", val=[(5, 2.0)]))
     assert "<loss>" not in line_chart(Curve("<loss>", val=[(5, 2.0)]))
+
+
+@pytest.mark.parametrize("values", [(1e100, -1e100), (1e17, 1e17), (1e16, 1e16 + 2), (0, 5e-324), (1e-310, 3e-310)])
+def test_charts_cope_with_extreme_values(values):
+    chart = line_chart(Curve("loss", train=[(1e17, value) for value in values], val=[(1e17, values[0])]))
+    assert "nan" not in chart
+    assert "inf" not in chart
 
 
 def test_all_rows_are_shown_when_asked(run):

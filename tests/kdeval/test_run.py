@@ -13,8 +13,15 @@ from transformers import T5ForConditionalGeneration
 
 from kdeval.data import RawRows
 from kdeval.results import PREDICTIONS, SUMMARY, read_predictions, read_results
-from kdstore.errors import CorruptStoreError, EmptyInputError, MismatchError, ModelError, UnknownNameError
-from kdstore.store.manifest import Limits
+from kdstore.errors import (
+    CapabilityError,
+    CorruptStoreError,
+    EmptyInputError,
+    MismatchError,
+    ModelError,
+    UnknownNameError,
+)
+from kdstore.store.manifest import MANIFEST, Limits
 from kdstore.store.reader import Store
 
 from .conftest import METRIC_NAMES, OUTPUT_TOKENS, ROWS, assert_fails, invoke, make_model, make_tokenizer, write_store
@@ -167,6 +174,28 @@ def test_damaged_store_is_refused(tokenizer, world, tmp_path):
     next((store / "parts" / "00000" / "labels" / "values").rglob("c/*")).unlink()
     result = invoke("run", world.model, "--data", store, "--into", tmp_path / "run")
     assert_fails(result, CorruptStoreError.exit_code, "labels/values")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "largest"),
+    [
+        ("--batch-size", 10**30, 65536),
+        ("--num-beams", 100_000, 64),
+        ("--max-input-len", 16_385, 16384),
+        ("--max-output-len", 10**12, 16384),
+        ("--limit", 10**30, 1 << 53),
+    ],
+)
+def test_settings_without_measure_are_refused(world, tmp_path, option, value, largest):
+    result = invoke("run", world.model, "--data", world.store, "--into", tmp_path, option, value, "--device", "cpu")
+    assert_fails(result, 2, option, f"<={largest}")
+
+
+@pytest.mark.parametrize("name", ["max_input_tokens", "max_output_tokens"])
+def test_store_with_limits_without_measure_is_refused(world, tokenizer, tmp_path, monkeypatch, name):
+    LIMITS
+    result = invoke("run", world.model, "--data", store, "--into", tmp_path / "run", "--limit", 1)
+    assert_fails(result, CapabilityError.exit_code, "16384", str(10**12), "val.kd")
 
 
 @pytest.mark.parametrize(

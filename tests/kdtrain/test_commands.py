@@ -223,6 +223,22 @@ def test_teacher(tmp_path):
     assert "continuing after step 3" in again.stderr
 
 
+@pytest.mark.parametrize(
+    ("code", "options"),
+    [
+        (7, ["--dtype", "fp16"]),
+        (7, ["--device", "cuda:99"]),
+        (2, ["--from-scratch", "tinny"]),
+        *((2, ["--val-fraction", value]) for value in ("nan", "-1", "0", "1", "inf")),
+    ],
+)
+def test_teacher_settings_are_refused_before_anything_is_written(tmp_path, code, options):
+    source, run = rows(tmp_path / "rows.jsonl", 20), tmp_path / "teacher"
+    common = ["--output-dir", run, "--from-scratch", "micro", "--vocab-size", 300, "--device", "cpu"]
+    fails(invoke("teacher", source, *common, *options), code, options[1])
+    assert not run.exists()
+
+
 def test_teacher_without_usable_rows(tmp_path):
     source = tmp_path / "rows.jsonl"
     source.write_text("not json\n{}\n")

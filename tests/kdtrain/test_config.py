@@ -51,6 +51,33 @@ def test_bad_values(recipe):
         resolve(recipe, {})
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("lr", 1e38), ("weight_decay", 1e38), ("clip_norm", 1e38), ("temperature", 1e38),
+        *((key, 10**20) for section in sections().values() for key, field in section.model_fields.items()
+          if field.annotation in (int, int | None)),
+    ],
+)  # fmt: skip
+def test_numbers_are_bounded(key, value):
+    with pytest.raises(UsageError, match=key):
+        resolve({}, {key: value})
+
+
+@pytest.mark.parametrize("part", ["{x}", "{", "}", "{}", "{run.foo}", "{run[0]}", "{run!r}", "{run:>9}", "a\0b"])
+def test_the_command_after_training_is_checked_first(part):
+    with pytest.raises(UsageError, match="after"):
+        resolve({"run": {"after": ["echo", part]}}, {})
+    good = ["echo", "{run}/x", "{train}{val}", "{{x}}"]
+    assert list(resolve({"run": {"after": good}}, {}).run.after) == good
+
+
+def test_a_recipe_nested_too_deeply(tmp_path):
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(UsageError, match="TOML"):
+        read_recipe(str(tmp_path / "deep.toml"))
+
+
 def test_unknown_names():
     with pytest.raises(UnknownNameError, match="Did you mean 'temperature'"):
         resolve({"loss": {"temprature": 1}}, {})

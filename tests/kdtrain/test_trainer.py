@@ -23,10 +23,10 @@ EXACT = ("step", "epoch", "split", "loss", "ce_loss", "kl_loss", "lr", "grad_nor
 def fit(stores, model_dir, tmp_path):
     """A function that trains and returns its run directory: ``fit("name", epochs=2, ...)``."""
 
-    def run(name="run", *, resume=False, val=True, **options):
+    def run(name="run", *, resume=False, val=stores[1], **options):
         options = {"model_name": str(model_dir), "device": "cpu", "batch_size": 8, "lr": 5e-3, "epochs": 2, **options}
         run = rundir.claim(tmp_path / name, "model", resume=resume)
-        train(Stores(stores[0], stores[1] if val else None), resolve({}, options), run, resume=resume)
+        train(Stores(stores[0], val or None), resolve({}, options), run, resume=resume)
         return run
 
     return run
@@ -131,6 +131,58 @@ def test_a_damaged_checkpoint_is_refused(fit):
         fit(max_steps=2, resume=True)
     shutil.rmtree(path)
     fit(max_steps=2, resume=True)
+
+
+def test_resume_sweeps_what_a_killed_run_left(fit):
+    run = fit(max_steps=2)
+    left = [run.root / ".final_model-abcdefgh", run.checkpoints / ".step-00000002-abcdefgh"]
+    for path in left:
+        path.mkdir()
+    run.best_model.rename(run.root / ".best_model.old")
+    fit(max_steps=2, resume=True)
+    assert run.best_model.is_dir()
+    assert not any(path.name.startswith(".") for path in run.root.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("progress", {"stp": 1}), ("progress", None), ("optimizer", {}), ("loader", {}), ("rng", [1]), ("rng", None)],
+)
+def test_a_state_that_does_not_fit_is_refused(fit, monkeypatch, key, value):
+    fit(max_steps=1)
+    load = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda *a: {**load(*a), key: value})
+    with pytest.raises(TrainingError, match=r"Expected a checkpoint .* does not fit"):
+        fit(max_steps=1, resume=True)
+
+
+@pytest.mark.parametrize(("first", "second"), [("val", "train"), ("val", None), (None, "val")])
+def test_resume_with_another_validation_store_is_refused(fit, stores, first, second):
+    known = {"train": stores[0], "val": stores[1], None: None}
+    names = [store.manifest.fingerprint if store else "None" for store in (known[first], known[second])]
+    fit(max_steps=1, val=known[first])
+    with pytest.raises(MismatchError, match=rf"\(--val\) with fingerprint {names[0]} .* Got {names[1]}\."):
+        fit(max_steps=1, val=known[second], resume=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        (lambda lines: [lines[0], lines[1], b"x" + lines[2][1:], *lines[3:]], 3),
+        (lambda lines: [*lines[:3], b"\xff" + lines[3], *lines[4:]], 4),
+        (lambda lines: [lines[0], lines[1].strip() + b",1,2\r\n", *lines[2:]], 2),
+        (lambda lines: [b"a,b\r\n", *lines[1:]], 1),
+        (lambda lines: [], 1),
+    ],
+    ids=["step", "bytes", "values", "columns", "empty"],
+)
+def test_damaged_metrics_are_refused(fit, damage, line):
+    run = fit(max_steps=3)
+    run.metrics.write_bytes(b"".join(damage(run.metrics.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(TrainingError, match=rf"training_metrics\.csv\. Got .* in line {line}\."):
+        fit(max_steps=3, resume=True)
+    run.metrics.unlink()
+    fit(max_steps=3, resume=True)
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_step(fit, monkeypatch):

@@ -1,0 +1,8 @@
+"""The largest settings that can be asked for: beyond them an evaluation would not end, or not fit any machine."""
+
+from typing import Final
+
+MAX_BATCH_SIZE: Final = 65_536
+MAX_BEAMS: Final = 64
+MAX_TOKENS: Final = 16_384
+MAX_ROWS: Final = 1 << 53

@@ -1,0 +1,111 @@
+"""Checkpoints: whole or refused in one line, whatever happened to the disk."""
+
+import json
+import resource
+import shutil
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from kdstore.errors import TrainingError
+from kdstore.store.manifest import file_record
+from kdtrain import checkpoint
+
+STATE = dict.fromkeys(checkpoint.STATE_KEYS)
+
+
+@contextmanager
+def full_disk():
+    """Writes beyond 64 KiB of a file fail, in the libraries' own code, as they do on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def bare(path):
+    raise Exception("No space left on device (os error 28)")  # as tokenizers does
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: checkpoint.save_model(torch.nn.Linear(300, 300), str(path / "model.safetensors")),
+        lambda path: torch.save(torch.zeros(90_000), path / "state.pt"),
+        lambda path: (path / "config.json").write_bytes(bytes(90_000)),
+        bare,
+    ],
+    ids=["safetensors", "torch", "python", "tokenizers"],
+)
+def test_a_full_disk_is_one_line(tmp_path, write):
+    target = tmp_path / "model"
+    checkpoint.publish(target, lambda path: (path / "mine").touch())
+    with full_disk(), pytest.raises(TrainingError, match=r"Expected to write .*model\. Got: .*--resume auto"):
+        checkpoint.publish(target, write)
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "mine"]
+
+
+def test_a_fault_of_ours_keeps_its_traceback(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        checkpoint.publish(tmp_path / "model", lambda path: 1 / 0)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = torch.nn.Linear(4, 4)
+    path = checkpoint.save(tmp_path / "checkpoints", 1, model, STATE, keep=1)
+    assert checkpoint.load(path, model) == STATE
+    return path, model
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "checksums.json"])
+@pytest.mark.parametrize("damage", ["flip", "empty", "missing"])
+def test_damaged_files_are_refused(saved, name, damage):
+    path, model = saved
+    data = bytearray((path / name).read_bytes())
+    data[-20] ^= 1
+    (path / name).write_bytes(data if damage == "flip" else b"")
+    if damage == "missing":
+        (path / name).unlink()
+    with pytest.raises(
+        TrainingError, match=r"Expected a checkpoint of this model at .*step-00000001\. Got: .*Remove"
+    ):
+        checkpoint.load(path, model)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x80\x02.", b"\x80\x02K\x01K\x02s.", [1, 2], {"loader": 1}, {**STATE, "more": 1}, torch.zeros(2)],
+    ids=["empty", "no-stack", "bad-pickle", "list", "missing-keys", "more-keys", "tensor"],
+)
+def test_a_foreign_state_is_refused(saved, content):
+    path, model = saved
+    if isinstance(content, bytes):
+        (path / "state.pt").write_bytes(content)
+    else:
+        torch.save(content, path / "state.pt")
+    # Even when the checksum agrees.
+    sums = json.loads((path / "checksums.json").read_text())
+    sums["state"] = file_record(path / "state.pt").model_dump()
+    (path / "checksums.json").write_text(json.dumps(sums))
+    with pytest.raises(TrainingError, match="Expected a checkpoint of this model"):
+        checkpoint.load(path, model)
+
+
+def test_what_a_killed_run_left_is_swept(tmp_path):
+    gone = [".step-00000004-ab_d3fgh", ".final_model-abcdefgh", ".best_model-abcdefgh", ".step-00000008.old"]
+    mine = [".final_model", ".git", ".final_model-notes-of-mine", "step-00000008"]
+    for name in (*gone, *mine, ".best_model.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    files = [".training_metrics.csv.abcdefgh", ".env"]
+    for name in files:
+        (tmp_path / name).touch()
+    checkpoint.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*mine, "best_model", ".env"}
+    assert (tmp_path / "best_model" / "file").read_text() == ".best_model.old"
+    shutil.rmtree(tmp_path)
+    checkpoint.sweep(tmp_path)
