@@ -68,8 +68,14 @@ def make_model(path: Path, vocab_size: int, tokenizer: PreTrainedTokenizerFast |
 
 
 def write_store(
-    root: Path, tokenizer: PreTrainedTokenizerFast, prompts: list[str], assertions: list[str], teacher: bool = True
+    root: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: list[str],
+    assertions: list[str],
+    teacher: bool = True,
+    **limits: int,
 ) -> Path:
+    limits = {"max_input_tokens": 64, "max_output_tokens": OUTPUT_TOKENS, **limits}
     columns = ["assertion", "repo", "path", *(["teacher_prediction"] if teacher else [])]
     schema = Schema(
         fields=(
@@ -87,7 +93,7 @@ def write_store(
         tokenizer=TokenizerRecord(
             sha256="0" * 64, vocab_size=len(tokenizer), pad_id=0, eos_id=1, decoder_start_id=0
         ),
-        encoders={}, limits=Limits(max_input_tokens=64, max_output_tokens=OUTPUT_TOKENS, overlong="truncate"),
+        encoders={}, limits=Limits(**limits, overlong="truncate"),
         source_sha256="0" * 64, split="all", seed=7, rows=len(prompts), part_rows=16, block_rows=8, scan={},
         versions={},
     )  # fmt: skip

@@ -21,7 +21,7 @@ from kdstore.errors import (
     ModelError,
     UnknownNameError,
 )
-from kdstore.store.manifest import MANIFEST, Limits
+from kdstore.store.manifest import Limits
 from kdstore.store.reader import Store
 
 from .conftest import METRIC_NAMES, OUTPUT_TOKENS, ROWS, assert_fails, invoke, make_model, make_tokenizer, write_store
@@ -192,10 +192,10 @@ def test_settings_without_measure_are_refused(world, tmp_path, option, value, la
 
 
 @pytest.mark.parametrize("name", ["max_input_tokens", "max_output_tokens"])
-def test_store_with_limits_without_measure_is_refused(world, tokenizer, tmp_path, monkeypatch, name):
-    LIMITS
+def test_store_with_limits_without_measure_is_refused(world, tokenizer, tmp_path, name):
+    store = write_store(tmp_path / "long.kd", tokenizer, ["a b"], ["f();"], **{name: 16_385})
     result = invoke("run", world.model, "--data", store, "--into", tmp_path / "run", "--limit", 1)
-    assert_fails(result, CapabilityError.exit_code, "16384", str(10**12), "val.kd")
+    assert_fails(result, CapabilityError.exit_code, "16384", "16385", "long.kd")
 
 
 @pytest.mark.parametrize(

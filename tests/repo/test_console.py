@@ -184,7 +184,9 @@ def test_a_command_that_is_not_disturbed_exits_0(folder: Path) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")]
+)
 def test_a_signal_cleans_up_and_ends_with_its_code(folder: Path, number: int, code: int, name: str) -> None:
     with start(folder) as process:
         process.send_signal(number)
