@@ -12,6 +12,7 @@ Shape letters, here and in every file of the project::
     T  padded length       D  embedding width                  X  values of any ragged field
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -60,23 +61,23 @@ class ArraySpec:
     shape: tuple[int, ...] = ()
 
 
-class FieldKind(BaseModel):
+class FieldKind(BaseModel, ABC):
     """Base of the field kinds: a named column and how its values become flat arrays."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: Name
 
+    @abstractmethod
     def specs(self) -> tuple[ArraySpec, ...]:
         """The arrays that hold this field."""
-        raise NotImplementedError(f"{type(self).__name__} must say which arrays hold it.")
 
+    @abstractmethod
     def pack(self, values: Sequence[Any]) -> Arrays:
         """Turn the values of N rows into the field's arrays, by path."""
-        raise NotImplementedError(f"{type(self).__name__} must say how its values are packed.")
 
+    @abstractmethod
     def unpack(self, row: Arrays) -> Any:
         """The Python value of the only row in ``row``; the inverse of :meth:`pack` for one value."""
-        raise NotImplementedError(f"{type(self).__name__} must say how its values are unpacked.")
 
 
 class Scalar(FieldKind):

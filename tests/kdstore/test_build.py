@@ -246,6 +246,34 @@ def test_embeddings_are_a_real_encoders(tmp_path: Path, rows: Path, teacher: Pat
     np.testing.assert_allclose(kept.astype(np.float32), expected, atol=2e-3)
 
 
+def test_codebert_embeddings_are_means_over_real_tokens(
+    tmp_path: Path, rows: Path, teacher: Path, kdstore: Run
+) -> None:
+    """A tiny model of CodeBERT's architecture from a directory; texts of different lengths share batches."""
+    from transformers import RobertaConfig, RobertaModel
+
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    directory = tmp_path / "codebert"
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=600, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    model = RobertaModel(config).eval()
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    out = tmp_path / "out.kd"
+    result = kdstore(
+        "build", rows, "--tokenizer", teacher, "--out", out, "--embed", f"codebert={directory}", "--limit", 20
+    )
+    assert result.exit_code == 0, result.stderr
+    for row in all_rows(out):
+        ids = torch.tensor([tokenizer(row["text/assertion"]).input_ids])
+        with torch.inference_mode():
+            expected = model(input_ids=ids).last_hidden_state[0].mean(0)
+        np.testing.assert_allclose(row["embeddings/codebert"].astype(np.float32), expected, atol=2e-3)
+
+
 def test_dense_keeps_every_logit(tmp_path: Path, rows: Path, teacher: Path, kdstore: Run) -> None:
     out = tmp_path / "out.kd"
     args = ["--teacher", teacher, "--out", out, "--codec", "dense", "--limit", 10, "--no-teacher-prediction"]
