@@ -136,27 +136,21 @@ def print_summary(summary: Summary, run: RunDir) -> None:
 
 
 def _loaders(stores: Stores, config: Config, mix: Mix) -> tuple[Loader, Loader | None]:
-    data, seed, signal = config.data, config.run.seed, mix.needs_signal
-    first = Loader(
-        stores.train,
-        data.batch_size,
-        seed,
-        with_signal=signal,
-        max_rows=data.max_train_samples,
-        group_blocks=data.group_blocks,
-    )
-    if stores.val is None:
-        return first, None
-    second = Loader(
-        stores.val,
-        data.batch_size,
-        seed,
-        with_signal=signal,
-        max_rows=data.max_val_samples,
-        group_blocks=data.group_blocks,
-        shuffle=False,
-    )
-    return first, second
+    data = config.data
+
+    def load(store: Store, max_rows: int | None, *, shuffle: bool) -> Loader:
+        return Loader(
+            store,
+            data.batch_size,
+            config.run.seed,
+            with_signal=mix.needs_signal,
+            max_rows=max_rows,
+            group_blocks=data.group_blocks,
+            shuffle=shuffle,
+        )
+
+    train = load(stores.train, data.max_train_samples, shuffle=True)
+    return train, load(stores.val, data.max_val_samples, shuffle=False) if stores.val else None
 
 
 def _model(store: Store, config: Config, mix: Mix) -> seq2seq.Model:

@@ -227,7 +227,7 @@ def _write_parts(job: _Job, head: Head, pipeline: Pipeline, spool: Spool, quaran
     shutil.copyfile(quarantine, job.out / QUARANTINE)
     # The build is a free global shuffle: cheap block shuffling is enough in training.
     order = job.rows[np.random.default_rng(head.seed).permutation(len(job.rows))]
-    done = complete_parts(job.out, head)
+    done = complete_parts(job.out, head, checksums=True)
     if done:
         note(f"{job.out}: continuing, {len(done)} of {-(-head.rows // head.part_rows)} parts are complete.")
     with progress(f"{job.out.name}: encoding", head.rows) as bar:
