@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 TORCH_INDEX ?=
 WORKERS ?= 2
 
-.PHONY: help install quickstart test test-services lint types format clean
+.PHONY: help install quickstart test test-services lint types format clean bench-fidelity
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,6 +28,11 @@ test: install  ## the test suite (no service, no network)
 
 test-services: install  ## tests against real services; skips say what is missing
 	$(BIN)/pytest -m service
+
+TEACHER ?= quickstart/teacher/final_model
+ROWS    ?= quickstart/rows.jsonl
+bench-fidelity: install  ## codecs compared: bytes, gradient angle, speed; TEACHER=, ROWS=, BENCH="--student DIR --json OUT"
+	$(BIN)/python tools/bench/fidelity.py --teacher $(TEACHER) --rows $(ROWS) $(BENCH)
 
 lint: install  ## ruff
 	$(BIN)/ruff check .

@@ -98,7 +98,7 @@ class Predictor:
         """The teacher-forced fields of `Sample`, for each row."""
         counts: list[dict[str, Any]] = []
         for part in self.model.slices(labels):
-            logits_LV = self.model.score(encoded.rows(part.start, part.stop), labels[part])
+            logits_LV = self.model.score(encoded.rows(part.start, part.stop), labels[part]).logits_LV
             ids_L = torch.tensor([token for row in labels[part] for token in row], device=logits_LV.device)
             nll_L = cross_entropy(logits_LV, ids_L, reduction="none").double()
             if not torch.isfinite(nll_L).all():

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from keyword import iskeyword
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -49,8 +50,9 @@ class CommandFolder(click.Group):
     """A click group whose commands are the modules of a package.
 
     A module ``kdstore/commands/build.py`` holds a click command called ``build`` (dashes in a command's name
-    are underscores in the file's). Modules are imported when their command is asked for. A `KDError` ends the
-    program with one line on stderr and the error's exit code; a wrong option ends it with one line and 2.
+    are underscores in the file's; a name that Python reserves ends with one). Modules are imported when their
+    command is asked for. A `KDError` ends the program with one line on stderr and the error's exit code; a wrong
+    option ends it with one line and 2.
     """
 
     def __init__(self, *args: Any, folder: str, **kwargs: Any) -> None:
@@ -61,13 +63,13 @@ class CommandFolder(click.Group):
         """Command names, from the file names."""
         path = importlib.import_module(self.folder).__path__
         names = (module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_"))
-        return sorted(name.replace("_", "-") for name in names)
+        return sorted(name.rstrip("_").replace("_", "-") for name in names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module of one command; None when there is none."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        name = cmd_name.replace("-", "_")
+        name = cmd_name.replace("-", "_") + "_" * iskeyword(cmd_name)
         command = getattr(importlib.import_module(f"{self.folder}.{name}"), name)
         assert isinstance(command, click.Command)
         return command

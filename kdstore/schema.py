@@ -3,7 +3,8 @@
 A field is kept as one or more flat arrays. Every array lies along one *axis*. The root axis is ``row``; a
 ragged field adds an axis of its own name, whose extent in each row is given by its ``lengths`` array. So
 ``labels/values`` lies along the axis ``labels``, and the teacher's signal, one entry per label token, lies
-along ``labels`` too.
+along ``labels`` too. What a signal keeps several of per token, a different number for each, lies along
+``teacher/kept``, whose lengths lie along ``labels``.
 
 Shape letters, here and in every file of the project::
 
@@ -12,6 +13,7 @@ Shape letters, here and in every file of the project::
     T  padded length       D  embedding width                  X  values of any ragged field
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ ROW_AXIS = "row"
 
 # Names become directory names, so nothing that could leave the store or hide in it is allowed.
 Name = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*(/\w[\w.-]*){0,2}$", max_length=120)]
-Dtype = Literal["uint8", "uint16", "uint32", "int8", "int32", "int64", "float16", "float32"]
+Dtype = Literal["uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float16", "float32"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Example:
     """One sample as its task understands it, before any token exists.
 
     ``group`` names what must stay on one side of a train/validation split; ``texts`` are kept as text columns.
+    ``capture`` is what an imported row says of its teacher, as JSON.
     """
 
     id: str
@@ -49,6 +52,7 @@ class Example:
     target: str
     group: str
     texts: Mapping[str, str]
+    capture: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,35 +174,71 @@ class RaggedText(FieldKind):
             raise CorruptStoreError(f"Expected UTF-8 text in {self.name}. Got: {error}.") from None
 
 
+_GUESSED_ENTRIES = 64
+KEPT = "kept"
+"""The axis of a signal's ragged arrays, below the signal's name."""
+
+
 class SignalArray(BaseModel):
-    """One array of a codec: its name under the signal, dtype, and shape per label token."""
+    """One array of a codec: its name under the signal, dtype, and shape per entry.
+
+    There is one entry per label token; or, where ``most`` is given, from 0 to ``most`` of them, as many as
+    ``kept/lengths`` says.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: Name
     dtype: Dtype
     shape: tuple[Annotated[int, Field(gt=0, le=1 << 20)], ...] = ()
+    most: Annotated[int, Field(gt=0, lt=1 << 16)] | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Bytes per label token; of a ragged array a generous guess, since few tokens come near the most."""
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape) * min(self.most or 1, _GUESSED_ENTRIES)
 
 
 class TeacherSignal(FieldKind):
-    """What a codec keeps of the teacher's output: arrays with one entry per token of ``along``."""
+    """What a codec keeps of the teacher's output, for every token of ``along``."""
 
     kind: Literal["teacher_signal"] = "teacher_signal"
     along: Name = "labels"
     arrays: tuple[SignalArray, ...]
 
     def specs(self) -> tuple[ArraySpec, ...]:
-        """One array [L, ...] for each of the codec's."""
-        return tuple(ArraySpec(f"{self.name}/{a.name}", a.dtype, self.along, a.shape) for a in self.arrays)
+        """An array [L, ...] for each of the codec's; ragged ones [X, ...], with ``kept/lengths`` [L]."""
+        axis = f"{self.name}/{KEPT}"
+        specs = [
+            ArraySpec(f"{self.name}/{a.name}", a.dtype, axis if a.most else self.along, a.shape) for a in self.arrays
+        ]
+        if any(a.most for a in self.arrays):
+            specs.append(ArraySpec(f"{axis}/lengths", "uint16", self.along))
+        return tuple(specs)
 
     def pack(self, values: Sequence[Any]) -> Arrays:
-        """``values``: N mappings from the codec's array names to arrays [L_row, ...]."""
+        """``values``: N mappings from array names, as `Codec.encode` has them, to the row's arrays."""
         return {
-            f"{self.name}/{a.name}": _flat([value[a.name] for value in values], a.dtype, a.shape) for a in self.arrays
+            spec.path: _flat(
+                [value[spec.path.removeprefix(f"{self.name}/")] for value in values], spec.dtype, spec.shape
+            )
+            for spec in self.specs()
         }
 
     def unpack(self, row: Arrays) -> Any:
-        """Mapping from the codec's array names to the row's arrays."""
-        return {a.name: row[f"{self.name}/{a.name}"] for a in self.arrays}
+        """Mapping from array names to the row's arrays; the inverse of `pack`."""
+        return {spec.path.removeprefix(f"{self.name}/"): row[spec.path] for spec in self.specs()}
+
+    def split(self, arrays: Arrays, lengths: Sequence[int]) -> list[Arrays]:
+        """Cut the codec's arrays for consecutive rows into those of each, given the rows' label tokens."""
+        tokens = kept = np.cumsum([0, *lengths])
+        if f"{KEPT}/lengths" in arrays:
+            kept = np.cumsum([0, *arrays[f"{KEPT}/lengths"]])[tokens]
+        ragged = {array.name for array in self.arrays if array.most}
+        bounds = {name: kept if name in ragged else tokens for name in arrays}
+        return [
+            {name: array[bounds[name][i] : bounds[name][i + 1]] for name, array in arrays.items()}
+            for i in range(len(lengths))
+        ]
 
 
 class Tree(FieldKind):
@@ -242,9 +282,12 @@ class Schema(BaseModel):
         names = [field.name for field in self.fields]
         if len(set(names)) < len(names) or ROW_AXIS in names:
             raise ValueError(f"field names must be unique and none of them {ROW_AXIS!r}")
+        specs = self.specs()
         for axis in self.axes()[1:]:
-            if f"{axis}/lengths" not in self.specs():
+            if f"{axis}/lengths" not in specs:
                 raise ValueError(f"nothing gives the lengths along {axis!r}")
+            if self.parent(axis) != ROW_AXIS and self.parent(self.parent(axis)) != ROW_AXIS:
+                raise ValueError(f"the axis {axis!r} is nested too deep")
         return self
 
     def specs(self) -> dict[str, ArraySpec]:
@@ -254,6 +297,11 @@ class Schema(BaseModel):
     def axes(self) -> list[str]:
         """The axes that arrays lie along, ``row`` first."""
         return list(dict.fromkeys([ROW_AXIS, *(spec.axis for spec in self.specs().values())]))
+
+    def parent(self, axis: str) -> str:
+        """The axis along which the lengths of ``axis`` lie; ``row`` where they belong to another schema's fields."""
+        lengths = self.specs().get(f"{axis}/lengths")
+        return lengths.axis if lengths else ROW_AXIS
 
     def pack(self, rows: Sequence[Row]) -> "Block":
         """Turn encoded rows into one columnar block."""
@@ -282,7 +330,8 @@ class Block:
         """Where each row starts along ``axis``, and where the last one ends [N + 1]."""
         if axis == ROW_AXIS:
             return np.arange(self.rows + 1, dtype=np.int64)
-        return np.concatenate([self._empty, np.cumsum(self.arrays[f"{axis}/lengths"], dtype=np.int64)])
+        ends = np.cumsum(self.arrays[f"{axis}/lengths"], dtype=np.int64)
+        return np.concatenate([self._empty, ends])[self.offsets(self.schema.parent(axis))]
 
     def row(self, index: int) -> dict[str, Any]:
         """The Python values of one row, by field name."""

@@ -92,6 +92,13 @@ class LossConfig(Section):
         default=4.0, gt=0, le=1000, description="Softens teacher and student in the distillation loss."
     )
     distillation: str = Field(default="kl", description="Component that compares with the teacher: kl or jsd.")
+    max_angle: float = Field(
+        default=10.0,
+        gt=0,
+        le=180,
+        description="Refuse a store whose gradient was measured to lie further from the full teacher's, in degrees.",
+    )
+    accept_infidelity: bool = Field(default=False, description="Train on such a store nevertheless.")
 
 
 class RunConfig(Section):

@@ -45,9 +45,14 @@ class Mix:
         self._components = {name: LOSSES.get(name)() for name in self.weights}
 
     @property
+    def compared(self) -> list[str]:
+        """Names of the components that compare with the teacher."""
+        return [name for name, component in self._components.items() if component.needs_signal]
+
+    @property
     def needs_signal(self) -> bool:
         """Whether any component compares with the teacher."""
-        return any(component.needs_signal for component in self._components.values())
+        return bool(self.compared)
 
     def __call__(self, student_logits_LV: Tensor, labels_L: Tensor, signal: Signal | None) -> LossOut:
         """Sums over the label tokens of float logits [L, V] and labels int64 [L]."""

@@ -73,6 +73,11 @@ def configure(recipe: str, options: Mapping[str, Any], forced: Mapping[str, Any]
 
 
 def _option(name: str, field: FieldInfo, default: Any) -> Callable[[F], F]:
+    if field.annotation is bool:
+        # No default: what is not given leaves the recipe's value alone.
+        return click.option(
+            f"--{name.replace('_', '-')}", name, is_flag=True, default=None, help=field.description
+        )  # fmt: skip
     shown = "" if default is None else f"  [default: {default}]"
     return click.option(
         f"--{name.replace('_', '-')}", name, type=_type(field.annotation), default=None,

@@ -1,43 +1,42 @@
 """Checks before the first step: do stores, model and settings fit together?"""
 
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from kdstore.codecs import Codec, DenseSignal, Signal
+from kdstore.encode.alignment import check_alignment
 from kdstore.encode.tokenizer import Tokenizer
-from kdstore.errors import CapabilityError, MismatchError
+from kdstore.errors import MismatchError
 from kdstore.store.reader import Store
 from kdtrain.config import Config
+from kdtrain.gate import check_signal
 from kdtrain.mix import Mix
 from kdtrain.models import seq2seq
 
-_ALIGNED_NATS = 0.5
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
 
 
-def check_stores(train: Store, val: Store | None, config: Config, mix: Mix) -> None:
-    """Check that both stores can serve the run.
+def check_stores(train: Store, val: Store | None, config: Config, mix: Mix) -> list[str]:
+    """Check that both stores can serve the run; what could not be checked, or was accepted, one line each.
 
     Raises
     ------
     CapabilityError
-        A store cannot serve the temperature.
+        A store cannot serve the loss or the temperature, or not well enough; see `kdtrain.gate.check_signal`.
     MismatchError
-        The stores have different tokenizers or vocabularies, rows longer than the run allows, or signals that do
-        not belong to their labels.
+        The stores have different tokenizers or vocabularies, rows longer than the run allows, or texts, tokens and
+        signals that do not belong together; see `kdstore.encode.alignment`.
     """
+    notes = []
     for store in filter(None, (train, val)):
-        head, codec = store.head, store.codec()
-        if mix.needs_signal and codec is not None:
-            codec.check_temperature(mix.temperature)
-            check_alignment(store, codec)
+        head = store.head
+        if mix.needs_signal and (codec := store.codec()) is not None:
+            notes += check_signal(store, codec, mix, config.loss)
         _check_limit(store, "--max-input-len", head.limits.max_input_tokens, config.data.max_input_len)
         _check_limit(store, "--max-output-len", head.limits.max_output_tokens, config.data.max_output_len)
+        unknown = check_alignment(store, [0], with_signal=mix.needs_signal)
+        notes += [f"{store.root}: not checked: {reason}" for reason in unknown]
     if val is not None:
         _check_pair(train, val)
+    return notes
 
 
 def check_model(model: seq2seq.Model, name: str, store: Store, *, exact: bool) -> None:
@@ -58,7 +57,7 @@ def check_model(model: seq2seq.Model, name: str, store: Store, *, exact: bool) -
     Raises
     ------
     MismatchError
-        Vocabularies or tokenizers differ; both values are named.
+        Vocabularies, tokenizers or special ids differ; both values are named.
     ModelError
         The model's tokenizer cannot be loaded.
     """
@@ -68,6 +67,7 @@ def check_model(model: seq2seq.Model, name: str, store: Store, *, exact: bool) -
             f"Expected a student that scores {theirs:,} ids, as the store {store.root} has them. Got {mine:,} from "
             f"{name}. Choose a student with the teacher's tokenizer, or start one with --from-scratch."
         )
+    _check_special_ids(model, name, store)
     if Path(name).is_dir() and not any((Path(name) / file).exists() for file in _TOKENIZER_FILES):
         # Weights alone: the run saves the store's tokenizer beside them. (Asked for a tokenizer, transformers
         # would make up an empty one.)
@@ -82,46 +82,19 @@ def check_model(model: seq2seq.Model, name: str, store: Store, *, exact: bool) -
             )
 
 
-def check_alignment(store: Store, codec: Codec[Any]) -> None:
-    """Check in the first block that signals lie at the labels that they were computed for.
-
-    The signal, decoded at T = 1, must give each label the log-probability that the build stored beside it. A
-    store shifted by one token, or padded wrongly, would train without complaint, towards nonsense.
-
-    Raises
-    ------
-    MismatchError
-        It does not, by the median over the block's label tokens.
-    """
-    try:
-        codec.check_temperature(1.0)
-    except CapabilityError:
-        return  # nothing to compare at T = 1
-    block = store.part(0).read(0, 1, ["labels", "label_logprob", "teacher"])
-    arrays = {path: torch.from_numpy(values) for path, values in block.arrays.items()}
-    teacher = {
-        path.removeprefix("teacher/"): values for path, values in arrays.items() if path.startswith("teacher/")
-    }
-    error_L = _label_error(
-        codec.decode(teacher, 1.0), arrays["labels/values"].long(), arrays["label_logprob"].float()
-    )
-    error = float(error_L.median())
-    if error > _ALIGNED_NATS:
-        raise MismatchError(
-            f"Expected the signals of {store.root} to give its labels their stored log-probabilities. Got others, "
-            f"{error:.2f} nats away in the median of {len(error_L):,} tokens. Build the store again."
-        )
-
-
-def _label_error(signal: Signal, labels_L: Tensor, log_probs_L: Tensor) -> Tensor:
-    """How far the signal is from giving labels these log-probabilities, in nats, float [L]."""
-    if isinstance(signal, DenseSignal):
-        return (signal.log_probs(1.0).gather(-1, labels_L[:, None])[:, 0] - log_probs_L).abs()
-    found_LK = signal.ids_LK == labels_L[:, None]
-    stored_L = signal.log_probs_LK.masked_fill(~found_LK, 0).sum(-1)
-    # What is no candidate has at most the least candidate's probability.
-    excess_L = (log_probs_L - signal.log_probs_LK.amin(-1)).clamp(min=0)
-    return torch.where(found_LK.any(-1), (stored_L - log_probs_L).abs(), excess_L)
+def _check_special_ids(model: seq2seq.Model, name: str, store: Store) -> None:
+    """Compare the ids that pad, end and start a sequence in a model's configuration with the store's."""
+    ids = store.head.tokenizer
+    expected = {"pad_token_id": ids.pad_id, "eos_token_id": ids.eos_id}
+    if store.head.teacher is not None:  # else no decoder was started when the store was made
+        expected["decoder_start_token_id"] = ids.decoder_start_id
+    for key, stored in expected.items():
+        own = getattr(model.config, key, None)
+        if stored not in (own if isinstance(own, list) else [own]):
+            raise MismatchError(
+                f"Expected {key} {stored} in the configuration of {name}, as the store {store.root} has it. "
+                f"Got {own}. Correct the model's config.json, or choose a student of the teacher's family."
+            )
 
 
 def _check_limit(store: Store, option: str, stored: int, allowed: int) -> None:

@@ -63,7 +63,7 @@ def train(stores: Stores, config: Config, run: RunDir, *, resume: bool) -> Summa
     """
     device, mix = settle(config)
     loaders = _loaders(stores, config, mix)
-    preflight.check_stores(stores.train, stores.val, config, mix)
+    notes = preflight.check_stores(stores.train, stores.val, config, mix)
     torch.manual_seed(config.run.seed)
     model = _model(stores.train, config, mix)
     run.record(config)
@@ -75,8 +75,12 @@ def train(stores: Stores, config: Config, run: RunDir, *, resume: bool) -> Summa
     step = trainer.resume() if resume else None
     if resume:
         note(f"no checkpoint in {run.root}: starting fresh" if step is None else f"continuing after step {step}")
+    for line in notes:
+        note(line)
     with RunLog(run, mix.weights, step or 0) as log, progress("training", trainer.total_steps) as bar:
         log.say(_opening(trainer, stores, device, step))
+        for line in notes:
+            log.say(line)
         try:
             summary = trainer.fit(log, bar)
         except (KDError, KeyboardInterrupt, SystemExit) as error:

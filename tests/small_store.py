@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdstore.codecs import build_codec
+from kdstore.codecs import Output
 from kdstore.schema import (
     Block,
     MultiHot,
@@ -19,8 +19,11 @@ from kdstore.schema import (
     Tree,
     Vector,
 )
-from kdstore.store.manifest import CodecRecord, Head, Limits, TeacherRecord, TokenizerRecord
+from kdstore.store.manifest import Head, Limits, TeacherRecord, TokenizerRecord
+from kdstore.store.shared import write_shared
 from kdstore.store.writer import begin, finalize, write_part
+
+from .codec_tools import fitted, recorded
 
 VOCAB = 50
 
@@ -49,7 +52,8 @@ def write_store(
     **codec_config: Any,
 ) -> Written:
     """Write a store of ``count`` rows at ``root``; the rows are the same for the same arguments."""
-    codec = build_codec(codec_name, codec_config, VOCAB)
+    codec = fitted(codec_name, VOCAB, codec_config)
+    record, shared = recorded(codec)
     schema = Schema(
         fields=(
             RaggedText(name="id"),
@@ -68,7 +72,7 @@ def write_store(
     rows = [_row(index, logits_LV, codec) for index, logits_LV in enumerate(logits)]
     head = Head(
         task="java_assertion", template="{x}", schema=schema, vocab_size=VOCAB,
-        codec=CodecRecord(name=codec.name, config=codec.config.model_dump(mode="json")),
+        codec=record,
         teacher=TeacherRecord(
             name="t", revision=None, weights_sha256="1" * 64, dtype="fp32", device="cpu", batch_size=4, threads=1
         ),
@@ -78,6 +82,7 @@ def write_store(
         scan={"read": count, "kept": count}, versions={"kdstore": "0"},
     )  # fmt: skip
     begin(root, head)
+    write_shared(root, shared)
     for index, start in enumerate(range(0, count, part_rows)):
         write_part(root, index, schema.pack(rows[start : start + part_rows]), block_rows)
     finalize(root, head)
@@ -100,7 +105,7 @@ def _row(index: int, logits_LV: torch.Tensor, codec: Any) -> dict[str, Any]:
         "labels": labels,
         "weight": float(rng.normal()),
         "label_logprob": log_probs_LV[np.arange(len(labels)), labels],
-        "teacher": {name: array.numpy() for name, array in codec.encode(logits_LV).items()},
+        "teacher": {name: array.numpy() for name, array in codec.encode(Output(logits_LV)).items()},
         "embeddings/minilm": rng.normal(size=4),
         "emotions": rng.integers(0, 2, 5),
         "tree": (rng.integers(0, 9, nodes), np.arange(nodes) - 1),

@@ -23,8 +23,9 @@ step "2. Train a tiny teacher, tokenizer included, from scratch" \
 step "3. Run the teacher and keep its signal" \
     kdstore build "$out/rows.jsonl" --teacher "$out/teacher/final_model" \
     --out "$out/train.kd" --val-out "$out/val.kd" --max-input-len 256 --max-output-len 64
-step "4. Check the store" \
+step "4. Check the store, and how true its signal is" \
     kdstore verify "$out/train.kd"
+kdstore fidelity "$out/train.kd" --plot "$out/fidelity.png"
 step "5. Train a smaller student from the store, and evaluate it" \
     kdtrain student "$out/train.kd" --val "$out/val.kd" --recipe quickstart_student --output-dir "$out/student"
 step "6. Evaluate the teacher on the same rows" \

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from kdeval.report.curves import Curve, Points
+from kdeval.report.kept import Point, Tradeoff
 
 _WIDTH, _HEIGHT = 360, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 34
 _MAX_POINTS = 240  # more than a line of this width can show
 _MAX_DOTS = 40
+_MAX_TICKS = 7
+_COLOURS = 4  # of series in the style sheet
 
 
 def line_chart(curve: Curve) -> Markup:
@@ -26,6 +29,36 @@ def line_chart(curve: Curve) -> Markup:
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{} over optimizer steps">{}</svg>').format(
         _WIDTH, _HEIGHT, curve.name, Markup("").join(parts)
     )
+
+
+def tradeoff_chart(tradeoff: Tradeoff) -> Markup:
+    """Degrees over bytes per label token, bytes on a logarithmic axis; a line and a name for each codec."""
+    points = [point for series in tradeoff.series.values() for point in series]
+    sizes = [point.bytes for point in points]
+    x = _Scale(math.log10(min(sizes) / 1.2), math.log10(max(sizes) * 1.2), _LEFT, _WIDTH - _RIGHT)
+    y = _Scale(0, 1.15 * max(point.degrees for point in points) or 1, _HEIGHT - _BOTTOM, _TOP)
+    bottom = _HEIGHT - _BOTTOM
+    parts = _horizontal(y)
+    parts += [
+        _label("x", x(math.log10(tick)), bottom + 16, f"{tick:,g}") for tick in log_ticks(10**x.low, 10**x.high)
+    ]
+    parts.append(_label("x", (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 4, "bytes per label token"))
+    for index, (codec, series) in enumerate(sorted(tradeoff.series.items())):
+        places = [(math.log10(point.bytes), point.degrees) for point in series]
+        kind = f"codec{index % _COLOURS}"
+        parts.append(_path(f"series {kind}", places, x, y))
+        parts += [_mark(point, kind, x(a), y(b)) for point, (a, b) in zip(series, places, strict=True)]
+        parts.append(_label(f"name {kind}", x(places[0][0]) + 8, y(places[0][1]) - 6, codec))
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="angle over bytes at T = {:g}">{}</svg>').format(
+        _WIDTH, _HEIGHT, tradeoff.temperature, Markup("").join(parts)
+    )
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Numbers 1, 2 or 5 times a power of ten in [low, high], 0 < low < high; powers alone where these are many."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [tick for power in powers for factor in (1, 2, 5) if low <= (tick := factor * 10.0**power) <= high]
+    return ticks if len(ticks) <= _MAX_TICKS else [tick for tick in ticks if f"{tick:e}".startswith("1.")]
 
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
@@ -54,13 +87,26 @@ class _Scale:
 
 def _grid(x: _Scale, y: _Scale) -> list[Markup]:
     bottom = _HEIGHT - _BOTTOM
+    parts = _horizontal(y)
+    parts += [_label("x", x(tick), bottom + 16, f"{tick:,g}") for tick in nice_ticks(x.low, x.high, 4)]
+    return [*parts, _label("x", (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 4, "step")]
+
+
+def _horizontal(y: _Scale) -> list[Markup]:
+    """Lines at round values, with these."""
     parts = []
     for tick in nice_ticks(y.low, y.high, 6):
         line = '<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>'
         parts.append(Markup(line).format(_LEFT, _WIDTH - _RIGHT, y(tick), y(tick)))
         parts.append(_label("y", _LEFT - 6, y(tick) + 4, f"{tick:g}"))
-    parts += [_label("x", x(tick), bottom + 16, f"{tick:,g}") for tick in nice_ticks(x.low, x.high, 4)]
-    return [*parts, _label("x", (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - 4, "step")]
+    return parts
+
+
+def _mark(point: Point, kind: str, x: float, y: float) -> Markup:
+    title = f"{point.label}: {point.degrees:.3g} degrees at {point.bytes:,.1f} bytes per token"
+    circle = Markup('<circle class="{}" cx="{}" cy="{}" r="3.5"><title>{}</title></circle>').format(kind, x, y, title)
+    ring = Markup('<circle class="stored" cx="{}" cy="{}" r="7.5"/>').format(x, y)
+    return ring + circle if point.stored else circle
 
 
 def _label(axis: str, x: float, y: float, text: str) -> Markup:

@@ -9,6 +9,7 @@ from typing import Any
 
 from kdeval.metrics import Direction
 from kdeval.report.curves import Curve, read_curves
+from kdeval.report.kept import Kept, kept
 from kdeval.report.samples import ShownSample, choose_samples
 from kdeval.results import PREDICTIONS, MetricResult, Metrics, Results, format_value, read_results
 from kdstore.errors import InputError, KDError, MismatchError
@@ -59,6 +60,7 @@ class Report:
     samples: list[ShownSample]
     store: Facts
     store_problem: str
+    kept: Kept | None
     provenance: Facts
     config: Facts
 
@@ -94,6 +96,7 @@ def gather(run: Path, teacher_run: Path | None, samples: int, seed: int) -> Repo
         samples=choose_samples(run, teacher_run, samples, seed),
         store={} if manifest is None else _store_facts(manifest, Path(results.data.path)),
         store_problem=problem,
+        kept=None if manifest is None else kept(manifest.head.codec),
         provenance=_provenance(results, teacher, manifest, run),
         config=config,
     )
@@ -206,11 +209,11 @@ def _store_facts(manifest: Manifest, path: Path) -> Facts:
         "vocabulary": f"{head.vocab_size:,} ids",
     }
     if head.codec is not None:
-        kept = manifest.signal_bytes_per_token
+        size = manifest.signal_bytes_per_token
         dense = 2 * head.vocab_size
         settings = ", ".join(f"{key} = {value}" for key, value in head.codec.config.items())
         facts["codec"] = f"{head.codec.name} ({settings})" if settings else head.codec.name
-        facts["signal"] = f"{kept:,.1f} bytes per label token, 1/{dense / max(kept, 1e-9):,.0f} of float16 logits"
+        facts["signal"] = f"{size:,.1f} bytes per label token, 1/{dense / max(size, 1e-9):,.0f} of float16 logits"
     if head.encoders:
         facts["embeddings"] = ", ".join(f"{column} ({model})" for column, model in head.encoders.items())
     return facts

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from kdeval.report.chart import line_chart
+from kdeval.report.chart import line_chart, tradeoff_chart
 from kdeval.report.gather import Report
 
 _MARKDOWN = ".md.jinja"
@@ -35,7 +35,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"chart": line_chart, "fence": _fence, "cell": _cell}
+    environment.filters |= {"chart": line_chart, "tradeoff": tradeoff_chart, "fence": _fence, "cell": _cell}
     return environment
 
 

@@ -83,12 +83,16 @@ def _print_tree(store: "Store") -> None:
         f"{totals['blocks']:,} blocks of {head.block_rows}, {totals['bytes']:,} bytes"
     )
     tree.add(f"task {head.task}, {head.split}, seed {head.seed}")
-    if head.codec and head.teacher:
+    if head.codec:
         settings = ", ".join(f"{key}={value}" for key, value in head.codec.config.items())
         tree.add(f"codec {head.codec.name} ({settings}): {totals['signal_bytes_per_token']} bytes per label token")
-        tree.add(f"teacher {head.teacher.name}, weights {head.teacher.weights_sha256[:12]}, {head.teacher.dtype}")
     else:
         tree.add("no teacher signal: tokens only")
+    if head.teacher:
+        tree.add(f"teacher {head.teacher.name}, weights {head.teacher.weights_sha256[:12]}, {head.teacher.dtype}")
+    if head.imported:
+        said = ", ".join(f"{key} {value}" for key, value in head.imported.settings.items())
+        tree.add(f"imported from {head.imported.format}{f', {said}' if said else ''}")
     tree.add(f"tokenizer {head.tokenizer.sha256[:12]}, {head.tokenizer.vocab_size:,} ids")
     for column, fingerprint in head.encoders.items():
         tree.add(f"embeddings/{column}, weights {fingerprint[:12]}")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 def preview(store: Path, rows: int, candidates: int, as_json: bool) -> None:
     """Show rows of STORE as text, each label token beside the teacher's likeliest ones.
 
+    Probabilities are those at T = 1, or at the temperature nearest to it that the store can serve. Of draws their
+    weights are shown.
+
     \b
     Example:
         kdstore preview val.kd --rows 2
@@ -55,29 +58,33 @@ def _sample(row: dict[str, Any], tokenizer: Any, codec: "Codec[Any] | None", can
     }
     if codec is None:
         return sample
-    for token, likely, logprob in zip(
-        sample["tokens"], _likeliest(row["teacher"], codec, candidates), row["label_logprob"], strict=True
-    ):
+    sample["teacher_values"], likeliest = _likeliest(row["teacher"], codec, candidates)
+    for token, likely, logprob in zip(sample["tokens"], likeliest, row["label_logprob"], strict=True):
         token["log_prob"] = round(float(logprob), 3)
         token["teacher"] = [[tokenizer.decode([index]), round(probability, 4)] for index, probability in likely]
     return sample
 
 
-def _likeliest(arrays: Any, codec: "Codec[Any]", candidates: int) -> list[list[tuple[int, float]]]:
-    """Ids and probabilities of the teacher's first candidates at T = 1, per label token."""
+def _likeliest(arrays: Any, codec: "Codec[Any]", candidates: int) -> tuple[str, list[list[tuple[int, float]]]]:
+    """What the values are; and per label token the first candidates' ids with their values."""
     import torch
 
-    from kdstore.codecs import DenseSignal
+    from kdstore.codecs import DenseSignal, SampledSignal
 
-    signal = codec.decode({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, 1.0)
+    T = min(codec.temperatures or (1.0,), key=lambda T: abs(T - 1))
+    signal = codec.decode({name: torch.from_numpy(array.copy()) for name, array in arrays.items()}, T)
     if isinstance(signal, DenseSignal):
-        values, ids = signal.log_probs(1.0).topk(candidates, dim=-1)
+        ids_LK, values_LK = None, signal.log_probs(T).exp()
     else:
-        values, order = signal.log_probs_LK.topk(min(candidates, signal.ids_LK.shape[1]), dim=-1)
-        ids = signal.ids_LK.gather(-1, order)
-    return [
-        list(zip(row_ids, row_values, strict=True))
-        for row_ids, row_values in zip(ids.tolist(), values.exp().tolist(), strict=True)
+        ids_LK = signal.ids_LK
+        values_LK = signal.weights_LK if isinstance(signal, SampledSignal) else signal.log_probs_LK.exp()
+    values_LK, order_LK = values_LK.topk(min(candidates, values_LK.shape[1]), dim=-1)
+    ids_LK = order_LK if ids_LK is None else ids_LK.gather(-1, order_LK)
+    what = "weights of draws" if isinstance(signal, SampledSignal) else "probabilities"
+    # Where a position has fewer candidates, the rest of its list is filled up with zeros.
+    return f"{what} at T = {T:g}", [
+        [(token, value) for token, value in zip(ids, values, strict=True) if value > 0]
+        for ids, values in zip(ids_LK.tolist(), values_LK.tolist(), strict=True)
     ]
 
 
@@ -87,7 +94,8 @@ def _print(sample: dict[str, Any]) -> None:
     for name, value in sample.items():
         if name.startswith("text/"):
             stdout.print(Text.assemble((f"{name.removeprefix('text/'):>20}  ", "bold"), value))
-    table = Table("label token", "log p", "teacher's candidates", box=None)
+    values = f" ({sample['teacher_values']})" if "teacher_values" in sample else ""
+    table = Table("label token", "log p", f"teacher's candidates{values}", box=None)
     for token in sample["tokens"]:
         likely = "  ".join(f"{text!r} {probability:.2f}" for text, probability in token.get("teacher", []))
         table.add_row(Text(repr(token["label"])), f"{token.get('log_prob', float('nan')):.2f}", Text(likely))

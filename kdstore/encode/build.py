@@ -5,9 +5,10 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,18 +16,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kdstore.codecs import Codec, build_codec
 from kdstore.console import note, progress
 from kdstore.encode.embed import load_encoder
+from kdstore.encode.fit import Settled, SignalOptions, adopt, settle
 from kdstore.encode.pipeline import Pipeline
-from kdstore.encode.scan import QUARANTINE, Sides, scan, source_sha256, split
+from kdstore.encode.scan import QUARANTINE, Rows, Sides, scan, source_sha256, split
 from kdstore.encode.spool import Spool
 from kdstore.encode.teacher import Teacher
 from kdstore.encode.tokenizer import Tokenizer
 from kdstore.errors import UsageError
+from kdstore.fidelity import drift
+from kdstore.fidelity.trial import Layout
 from kdstore.store import atomic, layout
-from kdstore.store.manifest import CodecRecord, Head, Limits, Manifest, read_manifest
-from kdstore.store.writer import begin, check_target, complete_parts, finalize, write_part
+from kdstore.store.manifest import Head, Limits, Manifest, read_manifest
+from kdstore.store.shared import read_shared, write_shared
+from kdstore.store.writer import begin, check_target, complete_parts, finalize, pinned_head, write_part
 from kdstore.tasks import TASKS
 
 _PART_BYTES = 256 << 20  # raw bytes of a part's largest columns; bounds memory for fat codecs
@@ -49,8 +53,7 @@ class BuildOptions:
     task: str = "java_assertion"
     teacher: str | None = None
     tokenizer: str | None = None
-    codec: str = "topk"
-    codec_config: Mapping[str, Any] = field(default_factory=dict)
+    signal: SignalOptions = field(default_factory=SignalOptions)
     predict: bool = True
     embed: tuple[str, ...] = ()
     max_input_tokens: int = 512
@@ -85,38 +88,62 @@ def build(options: BuildOptions) -> list[Built]:
         See `kdstore.errors`: unusable rows, a teacher that cannot be loaded, settings that differ from those the
         build was started with, ...
     """
+    return build_from(options, from_teacher)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the rows of a build come from, and their signal.
+
+    ``settle`` fits the codec, None where no signal is kept; ``head`` says of the teacher what the head keeps.
+    """
+
+    rows: Rows
+    pipeline: Pipeline
+    settle: Callable[[SignalOptions, Spool, Sequence[int], Layout], Settled] | None
+    head: dict[str, Any]
+
+
+def build_from(options: BuildOptions, open_origin: Callable[[BuildOptions], Origin]) -> list[Built]:
+    """Build from another origin than a teacher's forward pass; ``open_origin`` is called once options are checked.
+
+    Raises
+    ------
+    KDError
+        As for `build`.
+    """
     _check(options)
     with ExitStack() as stack:
         for out in filter(None, (options.out, options.val_out)):
             stack.enter_context(atomic.locked(layout.lock_path(out), "building"))
-        return _build(options)
+        return _build(options, open_origin)
 
 
-def _build(options: BuildOptions) -> list[Built]:
+def _build(options: BuildOptions, open_origin: Callable[[BuildOptions], Origin]) -> list[Built]:
     start = time.monotonic()
-    pipeline = _pipeline(options)
+    origin = open_origin(options)
+    pipeline = origin.pipeline
     # The spool lives in the store that is finished last.
     spool_path = layout.spool_path(options.val_out or options.out)
-    spool = scan(
-        spool_path,
-        options.rows,
-        options.val_rows,
-        TASKS.get(options.task),
-        pipeline.tokenizer,
-        pipeline.limits,
-        strict=options.strict,
-        limit=options.limit,
-    )
+    spool = read_rows(options, origin, spool_path)
     fraction = options.val_fraction if options.val_out and not options.val_rows else None
     sides = split(spool, fraction, options.seed, validate=options.val_out is not None)
     _tell(spool, sides)
     jobs = [_Job(options.out, sides.train, "train" if options.val_out else "all")]
     if options.val_out:
         jobs.append(_Job(options.val_out, sides.validation, "validation"))
-    shared = _shared_head(options, pipeline, spool, sides)
-    heads = [_head(job, shared, options, pipeline, spool) for job in jobs]
+    settled = _settle(jobs, options, origin, spool)
+    if settled:
+        pipeline = replace(pipeline, codec=settled.codec)
+    common = _common_head(options, pipeline, spool, sides, settled) | origin.head
+    heads = [_head(job, common, options, pipeline, spool) for job in jobs]
+    for job in jobs:
+        _share(job.out, settled)
     # Settings of all stores are checked before the first part of any is computed.
     unfinished = [begin(job.out, head) for job, head in zip(jobs, heads, strict=True)]
+    if settled and any(unfinished):
+        kept = np.concatenate([job.rows for job, todo in zip(jobs, unfinished, strict=True) if todo])
+        note(f"to write: {settled.cost(int(spool.index['label_tokens'][kept].sum()))}.")
     for job, head, todo in zip(jobs, heads, unfinished, strict=True):
         if todo:
             _write_parts(job, head, pipeline, spool, spool_path / QUARANTINE)
@@ -125,6 +152,25 @@ def _build(options: BuildOptions) -> list[Built]:
             finalize(job.out, head)
     seconds = time.monotonic() - start
     return [Built(job.out, read_manifest(job.out), seconds, peak_rss_bytes()) for job in jobs]
+
+
+def read_rows(options: BuildOptions, origin: Origin, spool_path: Path) -> Spool:
+    """The usable rows of a build, spooled at ``spool_path``; raises `KDError` as `scan` does."""
+    return scan(
+        spool_path,
+        options.rows,
+        options.val_rows,
+        origin.rows,
+        origin.pipeline.tokenizer,
+        origin.pipeline.limits,
+        strict=options.strict,
+        limit=options.limit,
+    )
+
+
+def shuffled(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Rows in the order they are written: a free global shuffle, so that block shuffling is enough later."""
+    return rows[np.random.default_rng(seed).permutation(len(rows))]
 
 
 @dataclass(frozen=True)
@@ -152,14 +198,29 @@ def _check(options: BuildOptions) -> None:
         check_target(out)
 
 
+def from_teacher(options: BuildOptions) -> Origin:
+    """Rows that a teacher's forward pass gives a signal; raises `KDError` for a model that cannot be loaded."""
+    pipeline = _pipeline(options)
+    task, teacher = TASKS.get(options.task), pipeline.teacher
+    head = {
+        "task": task.name,
+        "template": task.template,
+        "vocab_size": teacher.vocab_size if teacher else len(pipeline.tokenizer.backend),
+        "teacher": teacher.record() if teacher else None,
+        "tokenizer": pipeline.tokenizer.record(teacher.decoder_start_id if teacher else None),
+    }
+    return Origin(
+        Rows(task.example, {"task": task.name}), pipeline, partial(settle, pipeline) if teacher else None, head
+    )
+
+
 def _pipeline(options: BuildOptions) -> Pipeline:
     tokenizer = Tokenizer(options.tokenizer or str(options.teacher))
     teacher: Teacher | None = None
-    codec: Codec[Any] | None = None
     if options.teacher is not None:
+        options.signal.check()
         teacher = Teacher(options.teacher, options.device, options.dtype, options.batch_size)
         teacher.check_vocabulary(len(tokenizer.backend))
-        codec = build_codec(options.codec, options.codec_config, teacher.vocab_size)
     device = teacher.device if teacher else torch.device("cpu")
     return Pipeline(
         tokenizer=tokenizer,
@@ -171,23 +232,37 @@ def _pipeline(options: BuildOptions) -> Pipeline:
         text_columns=TASKS.get(options.task).text_columns,
         encoders=tuple(load_encoder(spec, device) for spec in options.embed),
         teacher=teacher,
-        codec=codec,
+        codec=None,
         predict=options.predict and teacher is not None,
     )
 
 
-def _shared_head(options: BuildOptions, pipeline: Pipeline, spool: Spool, sides: Sides) -> dict[str, Any]:
+def _settle(jobs: list[_Job], options: BuildOptions, origin: Origin, spool: Spool) -> Settled | None:
+    """The codec of all stores of a build: fitted on the first of them, or what an earlier start has settled."""
+    if origin.settle is None:
+        return None
+    for job in jobs:
+        head = pinned_head(job.out)
+        if head and head.codec:
+            return adopt(job.out, head.codec, options.signal, head.vocab_size)
+    layout = Layout(options.block_rows, options.part_rows)
+    return origin.settle(options.signal, spool, shuffled(jobs[0].rows, options.seed).tolist(), layout)
+
+
+def _share(out: Path, settled: Settled | None) -> None:
+    """Write the shared arrays of a store, unless they are there."""
+    if settled is None or (pinned_head(out) and read_shared(out, settled.record.shared)):
+        return
+    write_shared(out, settled.shared)
+
+
+def _common_head(
+    options: BuildOptions, pipeline: Pipeline, spool: Spool, sides: Sides, settled: Settled | None
+) -> dict[str, Any]:
     """The settings that both stores of a build have in common."""
-    task, teacher, codec = TASKS.get(options.task), pipeline.teacher, pipeline.codec
-    tokenizer = pipeline.tokenizer.record(teacher.decoder_start_id if teacher else None)
     return {
-        "task": task.name,
-        "template": task.template,
         "schema": pipeline.schema(),
-        "vocab_size": teacher.vocab_size if teacher else tokenizer.vocab_size,
-        "codec": CodecRecord(name=codec.name, config=codec.config.model_dump(mode="json")) if codec else None,
-        "teacher": teacher.record() if teacher else None,
-        "tokenizer": tokenizer,
+        "codec": settled.record if settled else None,
         "encoders": {encoder.column: encoder.fingerprint for encoder in pipeline.encoders},
         "limits": pipeline.limits,
         "source_sha256": source_sha256([*options.rows, *options.val_rows]),
@@ -197,13 +272,13 @@ def _shared_head(options: BuildOptions, pipeline: Pipeline, spool: Spool, sides:
     }
 
 
-def _head(job: _Job, shared: dict[str, Any], options: BuildOptions, pipeline: Pipeline, spool: Spool) -> Head:
+def _head(job: _Job, common: dict[str, Any], options: BuildOptions, pipeline: Pipeline, spool: Spool) -> Head:
     by_group = (
         f" ({options.val_fraction:g} of the rows, by group)" if options.val_out and not options.val_rows else ""
     )
     part_rows, block_rows = _sizes(options, pipeline, spool.index["label_tokens"][job.rows])
     return Head(
-        **shared,
+        **common,
         split=f"{job.side}{by_group}",
         seed=options.seed,
         rows=len(job.rows),
@@ -215,7 +290,7 @@ def _head(job: _Job, shared: dict[str, Any], options: BuildOptions, pipeline: Pi
 def _sizes(options: BuildOptions, pipeline: Pipeline, label_tokens: NDArray[np.uint32]) -> tuple[int, int]:
     """Rows per part and per block: as asked for, or as many as the memory for one part's signal allows."""
     arrays = pipeline.codec.arrays() if pipeline.codec else ()
-    per_token = sum(np.dtype(a.dtype).itemsize * int(np.prod(a.shape)) for a in arrays)
+    per_token = sum(array.bytes for array in arrays)
     per_row = max(1.0, per_token * float(label_tokens.mean()))
     rows = max(1, min(options.part_rows, int(_PART_BYTES / per_row)))
     block_rows = min(options.block_rows, rows)
@@ -225,8 +300,7 @@ def _sizes(options: BuildOptions, pipeline: Pipeline, label_tokens: NDArray[np.u
 def _write_parts(job: _Job, head: Head, pipeline: Pipeline, spool: Spool, quarantine: Path) -> None:
     pipeline.tokenizer.save(job.out / layout.TOKENIZER)
     shutil.copyfile(quarantine, job.out / QUARANTINE)
-    # The build is a free global shuffle: cheap block shuffling is enough in training.
-    order = job.rows[np.random.default_rng(head.seed).permutation(len(job.rows))]
+    order = shuffled(job.rows, head.seed)
     done = complete_parts(job.out, head, checksums=True)
     if done:
         note(f"{job.out}: continuing, {len(done)} of {-(-head.rows // head.part_rows)} parts are complete.")
@@ -236,8 +310,18 @@ def _write_parts(job: _Job, head: Head, pipeline: Pipeline, spool: Spool, quaran
             if index in done:
                 bar.advance(len(rows))
                 continue
-            encoded = pipeline.encode(list(spool.read(rows.tolist())), bar)
-            write_part(job.out, index, head.schema_.pack(encoded), head.block_rows)
+            encoded, signal_kl = pipeline.encode(list(spool.read(rows.tolist())), bar)
+            write_part(job.out, index, head.schema_.pack(encoded), head.block_rows, signal_kl)
+            _tell_drift(index, signal_kl, head)
+
+
+def _tell_drift(index: int, signal_kl: float | None, head: Head) -> None:
+    times = drift.ratio(signal_kl, head.codec) if head.codec else None
+    if times is not None and times > drift.LIMIT:
+        note(
+            f"part {index}: the codec fits it {times:.1f} times worse than the rows it was fitted on (KL "
+            f"{signal_kl:.2g} nats at T = {drift.TEMPERATURE:g}). Fit it on more rows: --fit-positions."
+        )
 
 
 def _tell(spool: Spool, sides: Sides) -> None:

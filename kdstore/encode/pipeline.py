@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdstore.codecs import Codec
+from kdstore.codecs import Codec, Output
 from kdstore.console import Bar
 from kdstore.encode.embed import Encoder
 from kdstore.encode.teacher import Teacher
 from kdstore.encode.tokenizer import Tokenizer, truncate_prompt, truncate_target
+from kdstore.fidelity.drift import Drift
 from kdstore.schema import (
     Array,
+    Arrays,
     Example,
     RaggedText,
     RaggedTokens,
@@ -25,8 +27,6 @@ from kdstore.schema import (
     token_dtype,
 )
 from kdstore.store.manifest import Limits
-
-_CODEC_CHUNK = 256  # label positions per codec call: bounds the [L, V] temporaries
 
 PREDICTION = "text/teacher_prediction"
 
@@ -54,7 +54,7 @@ class Pipeline:
         if self.codec is not None:
             fields += [
                 Scalar(name="label_logprob", dtype="float32", along="labels"),
-                TeacherSignal(name="teacher", arrays=self.codec.arrays()),
+                self._signal,
             ]
         fields += [Vector(name=f"embeddings/{e.column}", dtype="float16", width=e.width) for e in self.encoders]
         fields += [RaggedText(name=f"text/{name}") for name in self.text_columns]
@@ -62,11 +62,26 @@ class Pipeline:
             fields.append(RaggedText(name=PREDICTION))
         return Schema(fields=tuple(fields))
 
-    def encode(self, examples: Sequence[Example], bar: Bar) -> list[dict[str, Any]]:
-        """Encode the examples of one part; the result depends on nothing else."""
+    @property
+    def _signal(self) -> TeacherSignal:
+        assert self.codec is not None
+        return TeacherSignal(name="teacher", arrays=self.codec.arrays())
+
+    def tokens(self, examples: Sequence[Example]) -> tuple[list[list[int]], list[list[int]]]:
+        """Ids of prompts and of targets, cut to the limits."""
         prompts, targets = self.tokenizer.encode(examples)
-        inputs = [truncate_prompt(ids, self.limits) for ids in prompts]
-        labels = [truncate_target(ids, self.limits) for ids in targets]
+        return (
+            [truncate_prompt(ids, self.limits) for ids in prompts],
+            [truncate_target(ids, self.limits) for ids in targets],
+        )
+
+    def encode(self, examples: Sequence[Example], bar: Bar) -> tuple[list[dict[str, Any]], float | None]:
+        """Encode the examples of one part; the result depends on nothing else.
+
+        The number is what `Drift` found; None without a fitted codec.
+        """
+        drift = Drift(self.codec) if self.codec else None
+        inputs, labels = self.tokens(examples)
         rows: list[dict[str, Any]] = [
             {"id": example.id, "input_ids": ids, "labels": label}
             | {f"text/{name}": example.texts[name] for name in self.text_columns}
@@ -77,9 +92,9 @@ class Pipeline:
             for row, vector in zip(rows, vectors, strict=True):
                 row[f"embeddings/{encoder.column}"] = vector
         for batch in self._batches(inputs):
-            self._score([rows[index] for index in batch])
+            self._score([rows[index] for index in batch], drift)
             bar.advance(len(batch))
-        return rows
+        return rows, drift.kl if drift else None
 
     def _batches(self, inputs: list[list[int]]) -> Iterator[list[int]]:
         """Row numbers in batches of similar length, the longest first: memory peaks at the first batch."""
@@ -87,35 +102,36 @@ class Pipeline:
         size = self.teacher.batch_size if self.teacher else len(order)
         yield from (order[start : start + size] for start in range(0, len(order), max(1, size)))
 
-    def _score(self, rows: list[dict[str, Any]]) -> None:
+    def _score(self, rows: list[dict[str, Any]], drift: Drift | None) -> None:
         """Run the teacher on one batch and add its signal and prediction to the rows."""
-        if self.teacher is None or self.codec is None:
+        if self.teacher is None or self.codec is None or drift is None:
             return
         encoded = self.teacher.encode([row["input_ids"] for row in rows])
         for part in self.teacher.slices([row["labels"] for row in rows]):
             labels = [row["labels"] for row in rows[part]]
-            logits_LV = self.teacher.score(encoded.rows(part.start, part.stop), labels)
-            arrays = _encode(self.codec, logits_LV, labels)
-            bounds = np.cumsum([0, *map(len, labels)])
-            for row, start, stop in zip(rows[part], bounds, bounds[1:], strict=False):
-                row["teacher"] = {name: array[start:stop] for name, array in arrays.items()}
-                row["label_logprob"] = row["teacher"].pop("label_logprob")
+            output = self.teacher.score(encoded.rows(part.start, part.stop), labels)
+            if part.start == 0:
+                drift.add(output)
+            label_logprob_L, arrays = encode_output(self.codec, output, labels)
+            lengths = [len(row) for row in labels]
+            bounds = np.cumsum([0, *lengths])
+            for index, (row, signal) in enumerate(zip(rows[part], self._signal.split(arrays, lengths), strict=True)):
+                row["teacher"] = signal
+                row["label_logprob"] = label_logprob_L[bounds[index] : bounds[index + 1]]
         if self.predict:
             predictions = self.teacher.predict(encoded, self.limits.max_output_tokens)
             for row, ids in zip(rows, predictions, strict=True):
                 row[PREDICTION] = self.tokenizer.decode(ids)
 
 
-def _encode(codec: Codec[Any], logits_LV: Tensor, labels: list[list[int]]) -> dict[str, Array]:
-    """The codec's arrays, and ``label_logprob``, of the label tokens of some rows."""
-    ids_L = torch.tensor([token for label in labels for token in label], device=logits_LV.device)
-    pieces = [
-        codec.encode(logits) | {"label_logprob": _label_logprob(logits, ids)}
-        for logits, ids in zip(torch.split(logits_LV, _CODEC_CHUNK), torch.split(ids_L, _CODEC_CHUNK), strict=True)
-    ]
-    return {name: torch.cat([piece[name] for piece in pieces]).cpu().numpy() for name in pieces[0]}
+def encode_output(codec: Codec[Any], output: Output, labels: list[list[int]]) -> tuple[Array, Arrays]:
+    """``label_logprob`` [L], and the codec's arrays, of the label tokens of some rows."""
+    ids_L = torch.tensor([token for label in labels for token in label], device=output.logits_LV.device)
+    encoded = [codec.encode(piece) for piece in output.split()]
+    arrays = {name: torch.cat([piece[name] for piece in encoded]).cpu().numpy() for name in encoded[0]}
+    return label_logprob(output.logits_LV, ids_L).cpu().numpy(), arrays
 
 
-def _label_logprob(logits_LV: Tensor, ids_L: Tensor) -> Tensor:
+def label_logprob(logits_LV: Tensor, ids_L: Tensor) -> Tensor:
     """log p_1 of each label, float32 [L]: lets a reader check tokenizer, shift and padding."""
     return logits_LV.gather(-1, ids_L[:, None])[:, 0] - logits_LV.logsumexp(-1)

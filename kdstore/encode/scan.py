@@ -3,28 +3,39 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kdstore.console import progress
 from kdstore.encode.spool import INDEX, Spool, SpoolWriter, open_spool
-from kdstore.encode.tokenizer import Tokenizer
+from kdstore.encode.tokenizer import Tokenizer, truncate_target
 from kdstore.errors import EmptyInputError, RowError
-from kdstore.schema import Example
-from kdstore.sources import Located, Rejected, open_source
+from kdstore.schema import Example, Record
+from kdstore.sources import Located, Rejected, Source, open_source
 from kdstore.store import atomic
 from kdstore.store.manifest import Limits, sha256_file
-from kdstore.tasks import Task
 
 _BATCH = 512
 QUARANTINE = "quarantine.jsonl"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How files become examples: ``read`` finds their records, ``example`` understands one.
+
+    ``key`` names the two and their settings: another key, another spool.
+    """
+
+    example: Callable[[Record], Example]
+    key: dict[str, Any] = field(default_factory=dict)
+    read: Source = open_source
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ def scan(
     directory: Path,
     train: tuple[Path, ...],
     validation: tuple[Path, ...],
-    task: Task,
+    source: Rows,
     tokenizer: Tokenizer,
     limits: Limits,
     *,
@@ -70,11 +81,11 @@ def scan(
         No row can be used.
     """
     for path in (*train, *validation):
-        open_source(path)  # a path that cannot be read is refused now, in the source's own words
+        source.read(path)  # a path that cannot be read is refused now, in the source's own words
     key = {
         "train": source_sha256(train),
         "validation": source_sha256(validation),
-        "task": task.name,
+        **source.key,
         "tokenizer": tokenizer.sha256(),
         "limits": limits.model_dump(),
         "limit": limit,
@@ -86,14 +97,14 @@ def scan(
     with (
         atomic.staging(directory.parent, "spool") as staged,
         (staged / QUARANTINE).open("w", encoding="utf-8") as quarantine,
-        closing(SpoolWriter(staged)) as writer,
+        closing(SpoolWriter(staged, len(tokenizer.backend))) as writer,
         progress("reading rows", None) as bar,
     ):
-        sides = (islice(_examples(paths, task, counts, quarantine, strict), limit) for paths in (train, validation))
+        sides = (islice(_examples(paths, source, counts, quarantine, strict), limit) for paths in (train, validation))
         rows = ((example, side == 1) for side, examples in enumerate(sides) for example in examples)
         while batch := tuple(islice(rows, _BATCH)):
-            examples, index = _index(batch, tokenizer, limits, counts)
-            writer.add(examples, index)
+            examples, index, labels = _index(batch, tokenizer, limits, counts)
+            writer.add(examples, index, labels)
             bar.advance(len(batch))
         quarantine.close()
         if counts["kept"] == 0:
@@ -132,12 +143,12 @@ def split(spool: Spool, fraction: float | None, seed: int, *, validate: bool) ->
 
 
 def _examples(
-    paths: tuple[Path, ...], task: Task, counts: Counter[str], quarantine: TextIO, strict: bool
+    paths: tuple[Path, ...], source: Rows, counts: Counter[str], quarantine: TextIO, strict: bool
 ) -> Iterator[Example]:
     seen: set[bytes] = set()
-    for item in chain.from_iterable(map(open_source, paths)):
+    for item in chain.from_iterable(map(source.read, paths)):
         counts["read"] += 1
-        result = _example(item, task)
+        result = _example(item, source)
         if isinstance(result, Rejected):
             if strict:
                 raise RowError(
@@ -154,20 +165,22 @@ def _examples(
         yield result
 
 
-def _example(item: Located | Rejected, task: Task) -> Example | Rejected:
+def _example(item: Located | Rejected, source: Rows) -> Example | Rejected:
     if isinstance(item, Rejected):
         return item
     try:
-        return task.example(item.record)
+        return source.example(item.record)
     except RowError as error:
         return Rejected(item.origin, str(error))
 
 
 def _index(
     batch: tuple[tuple[Example, bool], ...], tokenizer: Tokenizer, limits: Limits, counts: Counter[str]
-) -> tuple[list[Example], NDArray[np.void]]:
+) -> tuple[list[Example], NDArray[np.void], list[int]]:
     prompts, targets = tokenizer.encode([example for example, _ in batch])
-    kept, entries = [], []
+    kept: list[Example] = []
+    entries: list[tuple[int | bool, ...]] = []
+    labels: list[int] = []
     for (example, validation), prompt, target in zip(batch, prompts, targets, strict=True):
         if len(prompt) > limits.max_input_tokens or len(target) > limits.max_output_tokens:
             counts["overlong_skipped" if limits.overlong == "skip" else "overlong_truncated"] += 1
@@ -175,10 +188,11 @@ def _index(
                 continue
         kept.append(example)
         text = f"{example.prompt}\0{example.target}"
-        tokens = min(len(target), limits.max_output_tokens)
-        entries.append((0, _hash(example.group), _hash(text), validation, tokens))
+        target = truncate_target(target, limits)
+        labels += target
+        entries.append((0, _hash(example.group), _hash(text), validation, len(target)))
     counts["kept"] += len(kept)
-    return kept, np.array(entries, INDEX)
+    return kept, np.array(entries, INDEX), labels
 
 
 def _choose_groups(groups: NDArray[np.uint64], fraction: float, seed: int) -> list[int]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kdstore.schema import Example
 from kdstore.store import atomic
 
-_ROWS, _INDEX, _KEY = "rows.jsonl", "index.npy", "key.json"
+_ROWS, _INDEX, _LABELS, _KEY = "rows.jsonl", "index.npy", "label_counts.npy", "key.json"
 INDEX = np.dtype(
     [
         ("offset", np.uint64),  # where the row starts in the file, in bytes
@@ -34,6 +34,7 @@ class Spool:
     def __init__(self, directory: Path) -> None:
         self._path = directory / _ROWS
         self.index: NDArray[np.void] = np.load(directory / _INDEX, allow_pickle=False)
+        self.label_counts_V: NDArray[np.int64] = np.load(directory / _LABELS, allow_pickle=False)
         self.counts: dict[str, int] = _read_key(directory)["counts"]
 
     def read(self, rows: Sequence[int]) -> Iterator[Example]:
@@ -47,13 +48,18 @@ class Spool:
 class SpoolWriter:
     """Collects rows in a staged directory until `commit` moves it into place."""
 
-    def __init__(self, staged: Path) -> None:
+    def __init__(self, staged: Path, vocab_size: int) -> None:
         self._staged = staged
         self._file = (staged / _ROWS).open("wb")
         self._index: list[NDArray[np.void]] = []
+        self._label_counts_V = np.zeros(vocab_size, np.int64)
 
-    def add(self, examples: Sequence[Example], index: NDArray[np.void]) -> None:
-        """Append examples; ``index`` [N] of dtype `INDEX` holds what is known of them but for the offset."""
+    def add(self, examples: Sequence[Example], index: NDArray[np.void], labels: Sequence[int]) -> None:
+        """Append examples; ``index`` [N] of dtype `INDEX` holds what is known of them but for the offset.
+
+        ``labels`` are the ids of all their label tokens, which are counted.
+        """
+        np.add.at(self._label_counts_V, np.asarray(labels, np.int64), 1)
         for row, example in enumerate(examples):
             index["offset"][row] = self._file.tell()
             self._file.write(json.dumps(asdict(example), ensure_ascii=True).encode() + b"\n")
@@ -63,6 +69,7 @@ class SpoolWriter:
         """Make the spool complete at ``directory``; ``key`` names what it was made from."""
         self._file.close()
         np.save(self._staged / _INDEX, np.concatenate([np.zeros(0, INDEX), *self._index]), allow_pickle=False)
+        np.save(self._staged / _LABELS, self._label_counts_V, allow_pickle=False)
         text = json.dumps({"key": key, "counts": counts})
         (self._staged / _KEY).write_text(text, encoding="utf-8")
         atomic.sync_tree(self._staged)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSeq2SeqLM
 from transformers.modeling_outputs import BaseModelOutput
 
+from kdstore.codecs import Head, Output
 from kdstore.encode.device import resolve_device, resolve_dtype
 from kdstore.errors import MismatchError, ModelError, first_line
 from kdstore.store.manifest import TeacherRecord
@@ -58,6 +60,7 @@ class Teacher:
         self.vocab_size: int = config.vocab_size
         self.pad_id: int = config.pad_token_id
         self.decoder_start_id: int = config.decoder_start_token_id
+        self.head = self._linear_head()
 
     def record(self) -> TeacherRecord:
         """What a manifest says of this teacher."""
@@ -87,14 +90,40 @@ class Teacher:
         return Encoded(output.last_hidden_state, mask_BS)
 
     @torch.inference_mode()
-    def score(self, encoded: Encoded, labels: Sequence[list[int]]) -> Tensor:
-        """Logits of every label token, teacher-forced: float32 [L, V] in row order."""
+    def score(self, encoded: Encoded, labels: Sequence[list[int]]) -> Output:
+        """The output at every label token, teacher-forced, in row order: logits float32 [L, V], and hidden states."""
+        real_BT = _mask(labels, self.device).bool()
+        with _inputs_of(self._output_layer) as hidden_BTD:
+            logits_BTV = self._decode(labels, encoder_outputs=encoded.outputs(), attention_mask=encoded.mask_BS)
+        return Output(logits_BTV[real_BT].float(), hidden_BTD[0][real_BT].float() if self.head else None)
+
+    def logits(self, inputs: Sequence[list[int]], labels: Sequence[list[int]]) -> Tensor:
+        """Logits of every label token, float32 [L, V], differentiable in the model's parameters."""
+        logits_BTV = self._decode(labels, input_ids=self._pad(inputs), attention_mask=_mask(inputs, self.device))
+        return logits_BTV[_mask(labels, self.device).bool()].float()
+
+    @property
+    def _output_layer(self) -> torch.nn.Module:
+        return cast(torch.nn.Module, self.model.get_output_embeddings())
+
+    @torch.inference_mode()
+    def _linear_head(self) -> Head | None:
+        """The linear map that ends the model; None where something else does, such as a soft cap on its logits."""
+        if not isinstance(self._output_layer, torch.nn.Linear):
+            return None
+        bias_1V = getattr(self.model, "final_logits_bias", None)  # BART adds it after its output layer
+        bias_V = self._output_layer.bias if bias_1V is None else bias_1V[0]
+        head = Head(self._output_layer.weight.detach(), None if bias_V is None else bias_V.detach())
+        ids = [[self.pad_id]]
+        with _inputs_of(self._output_layer) as hidden_BTD:
+            logits_BTV = self._decode(ids, input_ids=self._pad(ids))
+        same = torch.allclose(head.logits(hidden_BTD[0][0]), logits_BTV[0].float(), rtol=0.02, atol=0.02)
+        return head if same else None
+
+    def _decode(self, labels: Sequence[list[int]], **inputs: Any) -> Tensor:
         # The decoder sees the labels shifted right: position t predicts label t.
         starts = [[self.decoder_start_id, *row[:-1]] for row in labels]
-        logits_BTV = self.model(
-            encoder_outputs=encoded.outputs(), attention_mask=encoded.mask_BS, decoder_input_ids=self._pad(starts)
-        ).logits
-        return cast(Tensor, logits_BTV[_mask(labels, self.device).bool()].float())
+        return cast(Tensor, self.model(**inputs, decoder_input_ids=self._pad(starts)).logits)
 
     def predict(self, encoded: Encoded, max_new_tokens: int) -> list[list[int]]:
         """Greedy predictions of B rows, as ids.
@@ -131,6 +160,14 @@ class Teacher:
     def _pad(self, rows: Sequence[list[int]]) -> Tensor:
         tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
         return pad_sequence(tensors, batch_first=True, padding_value=self.pad_id).to(self.device)
+
+
+@contextmanager
+def _inputs_of(layer: torch.nn.Module) -> Iterator[list[Tensor]]:
+    """What ``layer`` is given while the block runs, scaled as the model scales it."""
+    seen: list[Tensor] = []
+    with layer.register_forward_pre_hook(lambda module, args: seen.append(args[0])):
+        yield seen
 
 
 def load_seq2seq(name: str, dtype: torch.dtype) -> Any:

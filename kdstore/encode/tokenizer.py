@@ -63,13 +63,14 @@ class Tokenizer:
 
     def encode(self, examples: Sequence[Example]) -> tuple[list[list[int]], list[list[int]]]:
         """Ids of prompts and of targets, ending with the end token, of any length."""
-        return self._ids([example.prompt for example in examples]), self._ids([e.target for e in examples])
+        return self.ids([example.prompt for example in examples]), self.ids([e.target for e in examples])
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, without special tokens."""
         return str(self.backend.decode(ids, skip_special_tokens=True))
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
+    def ids(self, texts: list[str]) -> list[list[int]]:
+        """Ids of texts, ending with the end token, of any length."""
         end = self.backend.eos_token_id
         sequences = self.backend(texts, add_special_tokens=True, verbose=False).input_ids
         return [ids if ids and ids[-1] == end else [*ids, end] for ids in sequences]

@@ -40,7 +40,7 @@ def read(path: Path, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[Located |
                     _skip_line(stream, line)
                     yield Rejected(origin, f"the line is longer than {max_line_bytes:,} bytes")
                 elif line := (line.removeprefix(_BOM) if number == 1 else line).strip():
-                    yield _located(line, origin)
+                    yield located(line, origin)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         yield Rejected(f"{path.name}:{number + 1}", f"the gzip stream breaks here, the rest is lost: {error}")
     except OSError as error:
@@ -62,7 +62,8 @@ def _skip_line(stream: BinaryIO, line: bytes) -> None:
         line = stream.readline(1 << 16)
 
 
-def _located(line: bytes, origin: str) -> Located | Rejected:
+def located(line: bytes, origin: str) -> Located | Rejected:
+    """The JSON object of a line, or why it is none."""
     try:
         return Located(_parse(line), origin)
     except UnicodeDecodeError as error:

@@ -97,6 +97,12 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 path.parent.parent.rmdir()
 
 
+def remove(directory: Path) -> None:
+    """Remove a directory with all that is in it, when it is there."""
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
 def sync_tree(root: Path) -> None:
     """Fsync every file below ``root``, then every directory, the deepest first."""
     directories = [root]

@@ -5,6 +5,7 @@ from pathlib import Path
 PARTS = "parts"
 PART_JSON = "part.json"
 TOKENIZER = "tokenizer"
+SHARED = "shared"
 BUILD = ".build"
 
 

@@ -7,13 +7,14 @@ the first part was written), the list of complete parts, and a checksum of its o
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from kdstore.errors import CorruptStoreError, StoreError
-from kdstore.schema import Schema
+from kdstore.schema import Dtype, Name, Schema
 from kdstore.store import atomic
 from kdstore.validation import parse
 
@@ -26,6 +27,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FilePath = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$", max_length=240)]
 MAX_PART_ROWS = 1 << 20
 Count = Annotated[int, Field(ge=0, le=1 << 62)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
@@ -55,6 +57,19 @@ class TeacherRecord(_Record):
     threads: int
 
 
+class ImportRecord(_Record):
+    """Where a signal came from that was not made here; the teacher itself is known by hearsay only.
+
+    ``format`` is the importer's name, ``settings`` what its user said of the capture, ``headers`` what the files say
+    of themselves. ``causal``: labels follow the input in one sequence, without decoder start and forced end tokens.
+    """
+
+    format: str
+    settings: dict[str, Any]
+    headers: tuple[dict[str, Any], ...]
+    causal: bool
+
+
 class TokenizerRecord(_Record):
     """Which tokenizer made the ids: its files lie in the store's ``tokenizer/``."""
 
@@ -73,11 +88,69 @@ class Limits(_Record):
     overlong: Literal["truncate", "skip"]
 
 
+class SharedArray(_Record):
+    """One array that all parts have in common: its dtype and shape, and the SHA-256 of its values.
+
+    The checksum is over ``dtype shape`` as numpy prints them, a space between, and the bytes in C order.
+    """
+
+    dtype: Dtype
+    shape: Annotated[tuple[Annotated[int, Field(gt=0, le=1 << 24)], ...], Field(min_length=1, max_length=3)]
+    sha256: Sha256
+
+    @model_validator(mode="after")
+    def _check_size(self) -> "SharedArray":
+        if math.prod(self.shape) > 1 << 32:
+            raise ValueError("a shared array has at most 2**32 values")
+        return self
+
+
+class Fidelity(_Record):
+    """How true a stored signal is to its teacher, for one codec, temperature and divergence.
+
+    Angles in degrees between the gradients of the loss under the full and under the stored teacher, over batches of
+    ``batch_positions`` label positions; ``reference`` says whose gradients, and ``reference_kl`` how far that
+    student is from the teacher: mean KL(p_1 || q_1) in nats. ``norm_ratio`` is the stored gradient's norm divided
+    by the full one's. ``kl_*``: KL(p_T || stored p_T) per position, nats. ``total_variation``: mean of half the
+    absolute difference. ``top1_agreement``: share of positions whose likeliest id is kept. ``tail_mass_error``: mean
+    absolute difference in the mass outside the teacher's 100 likeliest ids. Over a sparse signal, all that lies
+    outside its candidates counts as one id, the tail; draws have an angle only.
+    """
+
+    codec: str
+    settings: dict[str, Any]
+    divergence: str
+    temperature: Finite
+    reference: str
+    reference_kl: Finite
+    positions: Count
+    batch_positions: Count
+    angle_deg: Finite
+    angle_worst_deg: Finite
+    norm_ratio: Finite
+    kl_mean: Finite | None = None
+    kl_p99: Finite | None = None
+    total_variation: Finite | None = None
+    top1_agreement: Finite | None = None
+    tail_mass_error: Finite | None = None
+    bytes_per_token: Finite
+    shared_bytes: Count
+
+
 class CodecRecord(_Record):
-    """How the teacher's output is kept."""
+    """How the teacher's output is kept, and how true that was found to be before the first part was written.
+
+    ``requested`` is what the build was asked for, from which the settings in ``config`` followed. ``fit_positions``
+    label positions, the first ones in the store's order, settled the shared arrays; fidelity was measured on the
+    next ones. It is empty where too few positions were left.
+    """
 
     name: str
     config: dict[str, Any]
+    requested: dict[str, Any] = {}
+    shared: dict[Name, SharedArray] = {}
+    fit_positions: Count = 0
+    fidelity: tuple[Fidelity, ...] = ()
 
 
 class Head(_Record):
@@ -91,6 +164,7 @@ class Head(_Record):
     vocab_size: Annotated[int, Field(gt=0, le=1 << 24)]
     codec: CodecRecord | None
     teacher: TeacherRecord | None
+    imported: ImportRecord | None = None
     tokenizer: TokenizerRecord
     encoders: dict[str, str]
     limits: Limits
@@ -107,13 +181,16 @@ class Head(_Record):
 class PartRecord(_Record):
     """``part.json``: what one part holds, and the size and checksum of its every file.
 
-    ``block_offsets`` gives, per axis, where each block starts and where the last one ends.
+    ``block_offsets`` gives, per axis, where each block starts and where the last one ends. ``signal_kl`` is the mean
+    KL(full || stored) at T = 2 over a few of its positions, to be compared with what the manifest's fidelity says:
+    a part that the shared arrays do not fit has a larger one.
     """
 
     index: Count
     rows: Count
     block_offsets: dict[str, list[Count]]
     files: dict[FilePath, FileRecord]
+    signal_kl: Finite | None = None
 
     def extent(self, axis: str) -> int:
         """Number of values along ``axis`` in this part."""

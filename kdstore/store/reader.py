@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import zarr
 
 from kdstore.errors import CorruptStoreError
-from kdstore.schema import ArraySpec, Block, Schema, TeacherSignal
+from kdstore.schema import ROW_AXIS, Arrays, ArraySpec, Block, Schema, TeacherSignal
 from kdstore.store import layout
 from kdstore.store.manifest import (
+    CodecRecord,
     FileRecord,
     Head,
     Manifest,
@@ -19,6 +20,7 @@ from kdstore.store.manifest import (
     read_manifest,
     sha256_file,
 )
+from kdstore.store.shared import read_shared
 from kdstore.store.writer import check_record, read_part_record
 from kdstore.store.zarr_part import open_array, read_range
 
@@ -88,17 +90,21 @@ class Store:
         """
         from kdstore.codecs import build_codec  # imports torch, which opening a store must not
 
-        head = self.head
-        signals = [field for field in self.schema.fields if isinstance(field, TeacherSignal)]
-        if head.codec is None:
+        record = self.head.codec
+        if record is None:
             return None
-        codec = build_codec(head.codec.name, head.codec.config, head.vocab_size)
+        codec = build_codec(record.name, record.config, self.head.vocab_size, self._shared(record))
+        signals = [field for field in self.schema.fields if isinstance(field, TeacherSignal)]
         if [signal.arrays for signal in signals] != [codec.arrays()]:
             raise CorruptStoreError(
                 f"Expected the arrays of the codec {codec.name!r} in the schema of {self.root}. Got others. "
                 "Build the store again."
             )
         return codec
+
+    def _shared(self, codec: CodecRecord) -> Arrays:
+        check_files(self.root, _below(self.manifest.shared_files, layout.SHARED), checksums=True)
+        return read_shared(self.root, codec.shared)
 
     def blocks(self) -> list[tuple[int, int]]:
         """Every block of the store as (part, block), in the order they were written."""
@@ -215,7 +221,10 @@ def _below(files: dict[str, FileRecord], prefix: str) -> dict[str, FileRecord]:
 
 
 def _with_lengths(whole: Schema, wanted: Schema) -> dict[str, ArraySpec]:
-    """Arrays of the wanted fields, and the lengths of the axes they lie along."""
-    specs = whole.specs()
-    needed = [f"{axis}/lengths" for axis in wanted.axes() if axis != "row"]
-    return {**wanted.specs(), **{path: specs[path] for path in needed}}
+    """Arrays of the wanted fields, and the lengths of the axes they lie along, and of the axes of those."""
+    specs, needed = whole.specs(), dict(wanted.specs())
+    for axis in wanted.axes():
+        while axis != ROW_AXIS:
+            needed[f"{axis}/lengths"] = specs[f"{axis}/lengths"]
+            axis = whole.parent(axis)
+    return needed

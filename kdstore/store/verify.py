@@ -15,7 +15,10 @@ from kdstore.store.reader import Store
 
 @dataclass
 class VerifyReport:
-    """What was checked and what was found; ``problems`` is empty for a good store."""
+    """What was checked and what was found; ``problems`` is empty for a good store.
+
+    ``not_checked``: what `kdstore.encode.alignment` was asked for and cannot know, and why.
+    """
 
     path: Path
     parts: int = 0
@@ -23,6 +26,7 @@ class VerifyReport:
     files: int = 0
     bytes: int = 0
     problems: list[str] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=list)
 
 
 def verify(root: Path, *, quick: bool, advance: Callable[[int], None]) -> VerifyReport:

@@ -6,7 +6,6 @@ A writer that dies leaves either nothing or a complete part, so that running it 
 """
 
 import os
-import shutil
 from pathlib import Path
 
 import zarr
@@ -32,13 +31,26 @@ from kdstore.store.manifest import (
 from kdstore.store.zarr_part import array_files, write_arrays
 from kdstore.validation import parse
 
+# What a build that was killed before it pinned its settings may have left.
+_OURS = (layout.BUILD, layout.SHARED)
+
 
 def check_target(root: Path) -> None:
     """Raise `StoreError` when ``root`` holds something that is neither a store nor an unfinished build."""
     if (root / MANIFEST).is_file() or layout.head_path(root).is_file():
         return
-    if root.exists() and (not root.is_dir() or any(path.name != layout.BUILD for path in root.iterdir())):
+    if root.exists() and (not root.is_dir() or any(path.name not in _OURS for path in root.iterdir())):
         raise StoreError(f"Expected an empty or new directory at {root}. Got something else. Choose another --out.")
+
+
+def pinned_head(root: Path) -> Head | None:
+    """The settings of the store or of the unfinished build at ``root``; None where nothing was begun."""
+    if (root / MANIFEST).is_file():
+        return read_manifest(root).head
+    path = layout.head_path(root)
+    if path.is_file():
+        return parse(Head, read_bounded(path), f"settings in {path}", CorruptStoreError)
+    return None
 
 
 def begin(root: Path, head: Head) -> bool:
@@ -51,20 +63,17 @@ def begin(root: Path, head: Head) -> bool:
     MismatchError
         The build that is there was started with other settings; both values are named.
     """
-    if (root / MANIFEST).is_file():
-        check_same_head(read_manifest(root).head, head)
-        _remove(root / layout.BUILD)
-        return False
-    pinned = layout.head_path(root)
-    if pinned.is_file():
-        check_same_head(parse(Head, read_bounded(pinned), f"settings in {pinned}", CorruptStoreError), head)
-        _remove(layout.staging_path(root))  # what killed writers of this build left behind
-        return True
-    check_target(root)
-    pinned.parent.mkdir(parents=True, exist_ok=True)
-    # Last: a directory with pinned settings is a build that can be continued.
-    atomic.write_text(pinned, head.to_json())
-    return True
+    finished, pinned = (root / MANIFEST).is_file(), pinned_head(root)
+    if pinned is None:
+        check_target(root)
+        layout.head_path(root).parent.mkdir(parents=True, exist_ok=True)
+        # Last: a directory with pinned settings is a build that can be continued.
+        atomic.write_text(layout.head_path(root), head.to_json())
+    else:
+        check_same_head(pinned, head)
+        # What killed writers of this build left behind.
+        atomic.remove(root / layout.BUILD if finished else layout.staging_path(root))
+    return not finished
 
 
 def check_same_head(pinned: Head, head: Head) -> None:
@@ -79,15 +88,15 @@ def check_same_head(pinned: Head, head: Head) -> None:
             )
 
 
-def write_part(root: Path, index: int, block: Block, block_rows: int) -> PartRecord:
-    """Write ``block`` as part ``index`` and rename it into place.
+def write_part(root: Path, index: int, block: Block, block_rows: int, signal_kl: float | None = None) -> PartRecord:
+    """Write ``block`` as part ``index`` and rename it into place; ``signal_kl`` goes into its record.
 
     Raises
     ------
     StoreError
         A different part with this index is already there.
     """
-    offsets = {axis: _block_offsets(block, axis, block_rows) for axis in block.schema.axes()}
+    offsets = {axis: block_offsets(block, axis, block_rows) for axis in block.schema.axes()}
     with atomic.staging(layout.staging_path(root), f"{index:05d}") as staged:
         write_arrays(staged, block, offsets)
         files = {
@@ -95,7 +104,7 @@ def write_part(root: Path, index: int, block: Block, block_rows: int) -> PartRec
             for path in sorted(staged.rglob("*"))
             if path.is_file()
         }
-        record = PartRecord(index=index, rows=block.rows, block_offsets=offsets, files=files)
+        record = PartRecord(index=index, rows=block.rows, block_offsets=offsets, files=files, signal_kl=signal_kl)
         _check_complete(staged, record, block.schema)
         (staged / layout.PART_JSON).write_text(record.to_json(), encoding="utf-8")
         atomic.sync_tree(staged)
@@ -202,7 +211,7 @@ def finalize(root: Path, head: Head) -> Manifest:
         atomic.sync((root / path).parent)
     manifest = make_manifest(head, parts, shared)
     write_manifest(root, manifest)
-    _remove(root / layout.BUILD)
+    atomic.remove(root / layout.BUILD)
     return manifest
 
 
@@ -239,14 +248,10 @@ def _shared_files(root: Path) -> dict[str, FileRecord]:
     return dict(sorted(found.items()))
 
 
-def _block_offsets(block: Block, axis: str, block_rows: int) -> list[int]:
+def block_offsets(block: Block, axis: str, block_rows: int) -> list[int]:
+    """Where each block of ``block_rows`` rows starts along ``axis``, and where the last one ends."""
     bounds = [*range(0, block.rows, block_rows), block.rows]
     return [int(offset) for offset in block.offsets(axis)[bounds]]
-
-
-def _remove(directory: Path) -> None:
-    if directory.exists():
-        shutil.rmtree(directory)
 
 
 def _short(value: object, other: object) -> str:

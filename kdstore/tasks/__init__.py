@@ -14,12 +14,14 @@ class Task(ABC):
     """Base of the tasks; one instance per task is registered.
 
     ``template`` is the prompt's format string, kept in a store's provenance. ``text_columns`` names the entries
-    of `Example.texts` that a store keeps. ``losses`` and ``metrics`` are the defaults for training and evaluation.
+    of `Example.texts` that a store keeps; ``target_column`` is the one that holds the target. ``losses`` and
+    ``metrics`` are the defaults for training and evaluation.
     """
 
     name: ClassVar[str]
     template: ClassVar[str]
     text_columns: ClassVar[tuple[str, ...]]
+    target_column: ClassVar[str]
     losses: ClassVar[tuple[str, ...]]
     metrics: ClassVar[tuple[str, ...]]
 

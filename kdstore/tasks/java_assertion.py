@@ -30,6 +30,7 @@ class JavaAssertion(Task):
     name = "java_assertion"
     template = "{focal_method}\n{test_method}"
     text_columns = ("assertion", "repo", "path")
+    target_column = "assertion"
     losses = ("ce", "kl")
     metrics = ("exact_match", "f1", "line_f1", "bleu", "ast_validity", "token_accuracy", "loss", "perplexity")
 

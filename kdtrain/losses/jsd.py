@@ -1,13 +1,12 @@
 """Jensen-Shannon divergence between teacher and student."""
 
-import math
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from kdstore.codecs import Signal
-from kdtrain.losses import LOSSES, Component, aligned_log_probs, divergence
+from kdstore.fidelity.divergence import jsd
+from kdtrain.losses import LOSSES, Component
 
 
 @LOSSES.register("jsd")
@@ -29,7 +28,4 @@ class JensenShannon(Component):
     ) -> Tensor:
         """See the class."""
         assert signal is not None
-        log_p_LC, log_q_LC = aligned_log_probs(student_logits_LV, signal, temperature)
-        log_m_LC = torch.logaddexp(log_p_LC, log_q_LC) - math.log(2)
-        both_L = divergence(log_p_LC, log_m_LC) + divergence(log_q_LC, log_m_LC)
-        return temperature**2 / 2 * both_L.sum()
+        return jsd(signal, student_logits_LV, temperature).sum()

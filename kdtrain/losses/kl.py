@@ -5,7 +5,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from kdstore.codecs import Signal
-from kdtrain.losses import LOSSES, Component, aligned_log_probs, divergence
+from kdstore.fidelity.divergence import kl
+from kdtrain.losses import LOSSES, Component
 
 
 @LOSSES.register("kl")
@@ -27,5 +28,4 @@ class ForwardKL(Component):
     ) -> Tensor:
         """See the class."""
         assert signal is not None
-        log_p_LC, log_q_LC = aligned_log_probs(student_logits_LV, signal, temperature)
-        return temperature**2 * divergence(log_p_LC, log_q_LC).sum()
+        return kl(signal, student_logits_LV, temperature).sum()

@@ -5,8 +5,10 @@ import inspect
 import pytest
 import torch
 
-from kdstore.codecs import DenseSignal, SparseSignal, build_codec
+from kdstore.codecs import DenseSignal, Output, SparseSignal
 from kdtrain.losses import LOSSES
+
+from ..codec_tools import fitted
 
 L, V, T = 12, 31, 2.0
 LABELS_L = torch.randint(0, V, (L,), generator=torch.Generator().manual_seed(2))
@@ -94,9 +96,9 @@ def test_finite_for_extreme_logits(name, kind, scale):
 
 def test_empty_tails_are_served(name):
     """A teacher whose stored tail mass is exactly zero, from the codec itself."""
-    codec = build_codec("topk", {"k": 5}, V)
     teacher_LV = logits(0, torch.float32, 1e5)
-    signal = codec.decode(codec.encode(teacher_LV), T)
+    codec = fitted("topk", V, {"k": 5})
+    signal = codec.decode(codec.encode(Output(teacher_LV)), T)
     assert torch.isinf(signal.log_tail_L).any()
     value, found = gradient(LOSSES.get(name)(), logits(1, torch.float32), LABELS_L, signal)
     assert torch.isfinite(value)
@@ -104,7 +106,7 @@ def test_empty_tails_are_served(name):
 
 
 def test_half_precision_signals_are_served(name):
-    codec = build_codec("dense", {"dtype": "f16"}, V)
-    signal = codec.decode(codec.encode(logits(0, torch.float32)), T)
+    codec = fitted("dense", V, {"dtype": "f16"})
+    signal = codec.decode(codec.encode(Output(logits(0, torch.float32))), T)
     value, _ = gradient(LOSSES.get(name)(), logits(1, torch.float32), LABELS_L, signal)
     assert torch.isfinite(value)

@@ -39,7 +39,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     teacher = root / "teacher" / "final_model"
     run(
         kdstore.cli.main, "build", root / "rows.jsonl", "--teacher", teacher,
-        "--out", root / "train.kd", "--val-out", root / "val.kd", *sizes,
+        "--out", root / "train.kd", "--val-out", root / "val.kd", "--codec", "lowrank", *sizes,
     )  # fmt: skip
     run(
         kdtrain.cli.main, "student", root / "train.kd", "--val", root / "val.kd", "--output-dir", root / "student",

@@ -106,7 +106,7 @@ def test_the_example_refuses_a_changed_manifest(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (1, "refused: manifest.json was changed\n")
 
 
-@pytest.mark.parametrize("codec", ["topk", "dense"])
+@pytest.mark.parametrize("codec", ["lowrank", "topk", "dense"])
 def test_zarr_alone_gives_every_array_back(tmp_path: Path, codec: str) -> None:
     written = write_store(tmp_path / "a.kd", codec)
     group = zarr.open_group(written.root, mode="r")
@@ -123,6 +123,9 @@ def test_the_page_lists_every_key_of_every_record() -> None:
         "manifest.json": manifest.Manifest,
         "head": manifest.Head,
         "codec": manifest.CodecRecord,
+        "shared array": manifest.SharedArray,
+        "fidelity": manifest.Fidelity,
+        "import": manifest.ImportRecord,
         "teacher": manifest.TeacherRecord,
         "tokenizer": manifest.TokenizerRecord,
         "limits": manifest.Limits,

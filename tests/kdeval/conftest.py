@@ -16,7 +16,7 @@ from kdeval.results import Results, Settings
 from kdeval.run import evaluate
 from kdstore.encode.tokenizer import truncate_target
 from kdstore.schema import RaggedText, RaggedTokens, Schema
-from kdstore.store.manifest import Head, Limits, TeacherRecord, TokenizerRecord
+from kdstore.store.manifest import CodecRecord, Head, Limits, TeacherRecord, TokenizerRecord
 from kdstore.store.writer import begin, finalize, write_part
 
 ROWS = 37  # more than one window of 32 batches of one row
@@ -73,6 +73,7 @@ def write_store(
     prompts: list[str],
     assertions: list[str],
     teacher: bool = True,
+    codec: CodecRecord | None = None,
     **limits: int,
 ) -> Path:
     limits = {"max_input_tokens": 64, "max_output_tokens": OUTPUT_TOKENS, **limits}
@@ -85,7 +86,7 @@ def write_store(
         )
     )
     head = Head(
-        task="java_assertion", template="{focal_method}", schema=schema, vocab_size=len(tokenizer), codec=None,
+        task="java_assertion", template="{focal_method}", schema=schema, vocab_size=len(tokenizer), codec=codec,
         teacher=TeacherRecord(
             name="the-teacher", revision=None, weights_sha256="1" * 64, dtype="fp32", device="cpu", batch_size=4,
             threads=1,

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from kdeval.report.chart import line_chart, nice_ticks
+from kdeval.report.chart import line_chart, log_ticks, nice_ticks, tradeoff_chart
 from kdeval.report.curves import Curve, read_curves
 from kdeval.report.gather import gather
+from kdeval.report.kept import kept
 from kdeval.report.render import to_html, to_markdown
 from kdeval.report.samples import choose_samples
 from kdeval.results import PREDICTIONS, Prediction
 from kdstore.errors import InputError, MismatchError, UsageError
+from kdstore.store.manifest import CodecRecord, Fidelity
 
 from .conftest import ROWS, assert_fails, invoke
 
@@ -290,3 +292,88 @@ def test_charts_cope_with_extreme_values(values):
 
 def test_all_rows_are_shown_when_asked(run):
     assert len(gather(run, None, 1000, 42).samples) == ROWS
+
+
+def fidelity(T: float, angle: float, size: float, divergence: str = "kl", codec: str = "lowrank", **settings: object):
+    return Fidelity(
+        codec=codec, settings=settings, divergence=divergence, temperature=T, reference="student <s>",
+        reference_kl=1.5, positions=2100, batch_positions=2048, angle_deg=angle, angle_worst_deg=angle, norm_ratio=1,
+        kl_mean=angle / 1000, bytes_per_token=size, shared_bytes=10,
+    )  # fmt: skip
+
+
+TRIED = (
+    *(fidelity(T, 3 + T, 26.5, rank=64) for T in (1, 2, 4)),
+    *(fidelity(T, 9 * T, 26.5, "jsd", rank=64) for T in (1, 2, 4)),
+    *(fidelity(T, 30 + T, 14, rank=8) for T in (1, 2, 4)),
+    *(fidelity(T, 77.5, 130, codec="topk", k="</svg><script>") for T in (1, 2)),
+)
+
+
+def record(*fidelity: Fidelity) -> CodecRecord:
+    return CodecRecord(name="lowrank", config={"rank": 64}, fidelity=fidelity)
+
+
+@pytest.fixture
+def kept_run(run, evaluated, tokenizer, tmp_path) -> Path:
+    """A run that was evaluated on a store with a codec, of which several settings were tried."""
+    from .conftest import write_store
+
+    evaluated(write_store(tmp_path / "kept.kd", tokenizer, ["a", "b"], ["f();", "g();"], codec=record(*TRIED)))
+    return run
+
+
+def test_the_report_says_how_true_the_store_is(kept_run):
+    report = gather(kept_run, None, 0, 42)
+    page, markdown = Page(to_html(report)), to_markdown(report).replace("\\", "")
+    for text in ("What the store keeps", "26.5", "2,048", "student <s>", "1.5 nats", "0.004", "7", "rank = 64"):
+        assert text in page.text
+        assert text in markdown
+    assert "script" not in page.tags
+    assert page.tags.count("figure") == 2 + 3, "a chart for each temperature beside the losses"
+    assert "| lowrank (rank = 64) (stored) | 26.5 | 4 | 5 | 7 |" in markdown
+    assert "| 77.5 | 77.5 |  |" in markdown, "topk was not measured at T = 4"
+
+
+def test_a_single_setting_gets_no_chart():
+    alone = kept(record(*TRIED[:6]))
+    assert alone.charts == []
+    assert [row.angles for row in alone.rows] == [["4", "5", "7"]], "of KL, not of JSD"
+
+
+def test_nothing_is_said_where_nothing_was_measured(run):
+    assert kept(None) is None
+    assert kept(record()) is None
+    assert gather(run, None, 0, 42).kept is None
+    assert "gradients" not in to_html(gather(run, None, 0, 42))
+
+
+def test_every_tried_setting_is_in_the_chart_and_the_stored_one_is_marked():
+    charts = [str(tradeoff_chart(tradeoff)) for tradeoff in kept(record(*TRIED)).charts]
+    assert [chart.count("<title>") for chart in charts] == [3, 3, 2]
+    assert all(chart.count('class="stored"') == 1 for chart in charts)
+    assert all("<script" not in chart for chart in charts)
+
+
+@pytest.mark.parametrize("size", [-1.0, 0.0, 1e-300, 1e300])
+@pytest.mark.parametrize("angle", [-5.0, 0.0, 1e300])
+def test_tradeoffs_cope_with_impossible_manifests(size, angle):
+    found = kept(record(fidelity(1, angle, size, rank=1), fidelity(1, 0.0, 20, rank=2)))
+    chart = str(tradeoff_chart(found.charts[0]))
+    assert "nan" not in chart
+    assert "inf" not in chart
+    assert all(len(cell) < 30 for row in found.rows for cell in (row.size, *row.angles))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (9, 480, [10, 20, 50, 100, 200]),
+        (0.9, 1.1, [1]),
+        (14, 21, [20]),
+        (3, 50_000, [10, 100, 1000, 10_000]),
+        (0.004, 0.03, [0.005, 0.01, 0.02]),
+    ],
+)
+def test_logarithmic_ticks_are_few_and_inside(low, high, expected):
+    assert log_ticks(low, high) == pytest.approx(expected)

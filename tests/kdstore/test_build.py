@@ -13,7 +13,6 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from kdstore.codecs import build_codec
 from kdstore.store.reader import Store
 
 from .conftest import Run, make_rows, write_rows
@@ -48,7 +47,8 @@ def test_the_signal_is_the_teachers(built: Path, teacher: Path) -> None:
     """One row at a time, through plain transformers: the same distribution as the batched build stored."""
     store = Store(built)
     model = AutoModelForSeq2SeqLM.from_pretrained(teacher).eval()
-    codec = build_codec("topk", store.head.codec.config, store.head.vocab_size)
+    codec = store.codec()
+    assert codec is not None
     for row in all_rows(built)[:20]:
         labels = torch.from_numpy(row["labels"].astype(np.int64))[None]
         inputs = torch.from_numpy(row["input_ids"].astype(np.int64))[None]
@@ -199,7 +199,7 @@ def test_expected_failures_are_one_line_with_a_stable_code(
         (["build", broken, *base], 3, "broken.jsonl.gz"),
         (["build", rows, "--out", tmp_path / "out.kd"], 2, "Expected --teacher"),
         (["build", rows, "--teacher", tmp_path, "--out", tmp_path / "out.kd"], 8, "Expected a tokenizer"),
-        (["build", rows, *base, "--codec", "topq"], 2, "Did you mean 'topk'"),
+        (["build", rows, *base, "--codec", "lowrnk"], 2, "Did you mean 'lowrank'"),
         (["build", rows, *base, "--codec-set", "kk=3"], 2, "kk"),
         (["build", rows, *base, "--dtype", "fp16", "--device", "cpu"], 7, "--dtype bf16"),
         (["build", rows, *base, "--device", "cuda:9"], 7, "cuda:9"),
@@ -210,7 +210,7 @@ def test_expected_failures_are_one_line_with_a_stable_code(
         (["build", rows, *base, "--part-rows", 8], 2, "at least --block-rows"),
         (["build", fifo, *base], 3, "not a regular file"),
         *(
-            (["build", rows, *base, "--codec-set", f"temperatures={t}"], 2, "temperatures")
+            (["build", rows, *base, "--codec", "topk", "--codec-set", f"temperatures={t}"], 2, "temperatures")
             for t in ("[0]", "[-1]", "[nan]", "[inf]", "[1, 1]", "[]")
         ),
         (["build", rows, *base, "--no-such-option"], 2, "--no-such-option"),

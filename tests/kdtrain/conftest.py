@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from kdstore.codecs import build_codec
+from kdstore.codecs import Output
 from kdstore.schema import RaggedText, RaggedTokens, Scalar, Schema, TeacherSignal, Vector
-from kdstore.store.manifest import CodecRecord, Head, Limits, TeacherRecord, TokenizerRecord
+from kdstore.store.manifest import CodecRecord, Fidelity, Head, Limits, TeacherRecord, TokenizerRecord
 from kdstore.store.reader import Store
+from kdstore.store.shared import write_shared
 from kdstore.store.writer import begin, finalize, write_part
 from kdtrain.models import tokenizer as tokenizers
+
+from ..codec_tools import fitted, recorded
 
 MakeStore = Callable[..., Store]
 
@@ -41,11 +44,30 @@ def vocab_size(tokenizer_dir) -> int:
 
 @pytest.fixture(scope="session")
 def make_store(tokenizer_dir, vocab_size) -> MakeStore:
-    """A function that writes a store: ``make_store(path, rows, codec="topk", codec_config={...}, ...)``."""
+    """A function that writes a store: ``make_store(path, rows, codec="topk", codec_config={...}, ...)``.
 
-    def make(root, rows, *, codec="topk", codec_config=None, seed=0, part_rows=64, block_rows=16, shift=0, **head):
+    ``fidelity``: triples of divergence, temperature and angle that its manifest is to claim.
+    """
+
+    def make(
+        root,
+        rows,
+        *,
+        codec="topk",
+        codec_config=None,
+        seed=0,
+        part_rows=64,
+        block_rows=16,
+        shift=0,
+        fidelity=(),
+        **head,
+    ):
         rng = np.random.default_rng(seed)
-        kept = None if codec is None else build_codec(codec, codec_config or {}, vocab_size)
+        kept = None if codec is None else fitted(codec, vocab_size, codec_config)
+        record, shared = recorded(kept) if kept else (None, {})
+        if fidelity:
+            claimed = tuple(fidelity_of(record, *claim) for claim in fidelity)
+            record = record.model_copy(update={"fidelity": claimed})
         fields = [RaggedText(name="id"), *(RaggedTokens(name=n, dtype="uint16") for n in ("input_ids", "labels"))]
         if kept:
             fields += [Scalar(name="label_logprob", dtype="float16", along="labels")]
@@ -53,10 +75,10 @@ def make_store(tokenizer_dir, vocab_size) -> MakeStore:
         fields.append(Vector(name="embeddings/mini", dtype="float16", width=4))
         settings = {
             "task": "java_assertion",
-            "template": "{focal_method}",
+            "template": "{focal_method}\n{test_method}",
             "schema": Schema(fields=tuple(fields)),
             "vocab_size": vocab_size,
-            "codec": CodecRecord(name=codec, config=kept.config.model_dump(mode="json")) if kept else None,
+            "codec": record,
             "teacher": TEACHER if kept else None,
             "tokenizer": TokenizerRecord(
                 sha256="0" * 64, vocab_size=vocab_size, pad_id=0, eos_id=END, decoder_start_id=0
@@ -74,6 +96,7 @@ def make_store(tokenizer_dir, vocab_size) -> MakeStore:
         }
         head = Head(**{**settings, **head})
         begin(root, head)
+        write_shared(root, shared)
         tokenizer = tokenizers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
         tokenizer.save_pretrained(root / "tokenizer")
         samples = [_row(rng, index, kept, vocab_size, shift) for index in range(rows)]
@@ -83,6 +106,16 @@ def make_store(tokenizer_dir, vocab_size) -> MakeStore:
         return Store(root)
 
     return make
+
+
+def fidelity_of(record: CodecRecord, divergence: str, temperature: float, angle: float, **changes) -> Fidelity:
+    """What a manifest says of a codec's fidelity."""
+    values = {
+        "codec": record.name, "settings": record.config, "divergence": divergence, "temperature": temperature,
+        "reference": "label frequencies", "reference_kl": 1.0, "positions": 2048, "batch_positions": 2048,
+        "angle_deg": angle, "angle_worst_deg": angle, "norm_ratio": 1.0, "bytes_per_token": 1.0, "shared_bytes": 0,
+    }  # fmt: skip
+    return Fidelity(**{**values, **changes})
 
 
 TEACHER = TeacherRecord(
@@ -103,7 +136,7 @@ def _row(rng, index, codec, vocab_size, shift):
     logits_LV = torch.from_numpy(rng.normal(size=(len(labels), vocab_size)).astype(np.float32))
     logits_LV[range(len(labels)), labels] += 6
     log_probs_LV = torch.log_softmax(logits_LV, dim=-1)
-    signal = {name: values.numpy() for name, values in codec.encode(logits_LV.roll(shift, 0)).items()}
+    signal = {name: values.numpy() for name, values in codec.encode(Output(logits_LV.roll(shift, 0))).items()}
     return row | {"label_logprob": log_probs_LV[range(len(labels)), labels].numpy(), "teacher": signal}
 
 

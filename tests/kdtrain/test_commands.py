@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,11 +55,16 @@ def test_student(student, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "validation loss at start" in result.stdout
     config = (tmp_path / "run" / "config.json").read_bytes()
-    assert json.loads(config)["loss"] == {"alpha": 0.25, "temperature": 2.0, "distillation": "jsd"}
+    assert json.loads(config)["loss"] == {
+        "alpha": 0.25, "temperature": 2.0, "distillation": "jsd", "max_angle": 10.0, "accept_infidelity": False,
+    }  # fmt: skip
     recorded = (tmp_path / "run" / "config.sha256").read_text().split()
     assert recorded == [hashlib.sha256(config).hexdigest(), "config.json"]
     assert "torch 2" in (tmp_path / "run" / "command.txt").read_text()
     assert "jsd_loss" in (tmp_path / "run" / "training_metrics.csv").read_text()
+    # A store of a few rows says nothing of its fidelity: that is told, and kept.
+    assert "nobody measured" in result.stderr
+    assert "nobody measured" in (tmp_path / "run" / "distillation_log.txt").read_text()
 
 
 def test_output_directory_in_use(student, tmp_path):
@@ -129,10 +135,65 @@ def test_stores_must_match(student, make_store, tmp_path, stores):
     fails(student(store=strange.root), 4, "tokenizer", "111111", "000000")
 
 
-@pytest.mark.parametrize("codec", ["topk", "dense"])
+@pytest.mark.parametrize("codec", ["topk", "dense", "sampled"])
 def test_signals_must_lie_at_their_labels(student, make_store, tmp_path, codec):
     shifted = make_store(tmp_path / "shifted.kd", 40, codec=codec, shift=1)
-    fails(student(store=shifted.root), 4, "nats away")
+    told = ("--temperature", 1)
+    fails(student(*told, store=shifted.root), 4, "nats away", "of the label before", "shifted by one", "row 'row-0'")
+    # Labels alone are not shifted.
+    assert student(*told, "--alpha", 1, store=shifted.root).exit_code == 0
+
+
+def test_the_template_must_be_the_tasks(student, make_store, tmp_path):
+    other = make_store(tmp_path / "other.kd", 20, template="{focal_method}")
+    fails(student(store=other.root), 4, "{test_method}", "Got '{focal_method}'")
+
+
+@pytest.mark.parametrize("key", ["decoder_start_token_id", "eos_token_id", "pad_token_id"])
+def test_special_ids_must_be_the_stores(student, model_dir, tmp_path, key):
+    other = shutil.copytree(model_dir, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    expected = config[key]
+    (other / "config.json").write_text(json.dumps({**config, key: 5}))
+    fails(student(model=("--model-name", other)), 4, f"{key} {expected}", "Got 5")
+
+
+def test_a_store_that_is_not_true_enough_is_refused(student, make_store, tmp_path):
+    fidelity = [("kl", 1.0, 4.0), ("kl", 2.0, 46.6), ("kl", 4.0, 33.9), ("jsd", 4.0, 3.0)]
+    store = make_store(tmp_path / "store.kd", 40, fidelity=fidelity).root
+    words = ("10 degrees", "33.9 degrees", "'kl'", "T = 4", "label frequencies", "--codec lowrank", "--temperature 1")
+    fails(student(store=store), 7, *words, "--accept-infidelity")
+    fails(student("--max-angle", 3, "--temperature", 1, store=store), 7, "3 degrees", "4.0 degrees")
+    assert not (tmp_path / "run").exists()
+    assert student("--temperature", 1, store=store, name="cold").exit_code == 0
+    assert student("--distillation", "jsd", store=store, name="jsd").exit_code == 0
+    assert student("--max-angle", 34, store=store, name="wide").exit_code == 0
+    assert student("--alpha", 1, store=store, name="labels").exit_code == 0
+
+
+def test_what_is_accepted_is_recorded(student, make_store, tmp_path):
+    store = make_store(tmp_path / "store.kd", 40, fidelity=[("kl", 4.0, 33.9)]).root
+    result = student("--accept-infidelity", store=store)
+    assert result.exit_code == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["loss"]["accept_infidelity"] is True
+    for told in (result.stderr, (tmp_path / "run" / "distillation_log.txt").read_text()):
+        assert "33.9 degrees" in told
+        assert "accepted by --accept-infidelity" in told
+
+
+def test_a_recipe_may_accept_too(student, make_store, tmp_path):
+    store = make_store(tmp_path / "store.kd", 40, fidelity=[("kl", 4.0, 33.9)]).root
+    (tmp_path / "mine.toml").write_text("[loss]\naccept_infidelity = true\n")
+    assert student("--recipe", tmp_path / "mine.toml", store=store).exit_code == 0
+
+
+def test_draws_serve_one_loss_and_no_other(student, make_store, tmp_path):
+    store = make_store(tmp_path / "drawn.kd", 40, codec="sampled", codec_config={"temperature": 2}).root
+    fails(student("--temperature", 2, "--distillation", "jsd", store=store), 7, "'sampled'", "Got 'jsd'", "lowrank")
+    fails(student("--temperature", 1, store=store), 7, "2", "Got 1")
+    result = student("--temperature", 2, store=store)
+    assert result.exit_code == 0, result.stderr
+    assert "does not serve T = 1" in result.stderr
 
 
 def test_a_corrupt_store_is_refused(make_store, student, tmp_path):

@@ -5,11 +5,14 @@ import math
 import pytest
 import torch
 
-from kdstore.codecs import DenseSignal, SparseSignal, build_codec
+from kdstore.codecs import DenseSignal, Output, SampledSignal, SparseSignal
 from kdstore.errors import UnknownNameError, UsageError
+from kdstore.fidelity.measure import _gradient
 from kdtrain.config import LossConfig
 from kdtrain.losses import LOSSES
 from kdtrain.mix import Mix, distillation_mix
+
+from ..codec_tools import fitted_on
 
 L, V, K = 5, 11, 4
 
@@ -77,6 +80,30 @@ def test_divergences_equal_brute_force(name, reference, kind, temperature):
     torch.testing.assert_close(gradient, wanted_gradient, rtol=1e-7, atol=1e-10)
 
 
+def signal_of(kind, logits_LV, temperature):
+    if kind == "dense":
+        return DenseSignal(logits_LV)
+    if kind == "sparse":
+        return sparse(logits_LV, temperature)
+    ids_LK, log_p_LV = torch.tensor([[3, 0, 7]] * L), torch.log_softmax(logits_LV / temperature, -1)
+    weights_LK = torch.tensor([[0.6, 0.5, 0.0]] * L, dtype=torch.float64)
+    return SampledSignal(ids_LK, weights_LK, log_p_LV.gather(-1, ids_LK))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("kl", "dense"), ("kl", "sparse"), ("kl", "sampled"), ("jsd", "dense"), ("jsd", "sparse")]
+)
+def test_fidelity_measures_the_gradient_that_is_trained(name, kind, temperature):
+    """The angles that a store claims are those of the loss itself: gradient of the mix, weight and T included."""
+    signal, student_LV = signal_of(kind, random_logits(0), temperature), random_logits(1)
+    measured_LV = _gradient(name, signal, student_LV, temperature)
+    mix = Mix({name: 0.25}, temperature)
+    _, trained_LV = value_and_gradient(lambda z_LV: mix(z_LV, LABELS, signal).total, student_LV)
+    assert measured_LV.abs().max() > 0
+    torch.testing.assert_close(trained_LV, 0.25 * measured_LV)
+
+
 def test_closed_form_gradients():
     teacher_LV, student_LV = random_logits(0), random_logits(1)
     signal = DenseSignal(teacher_LV)
@@ -106,8 +133,8 @@ def test_jsd_is_bounded():
 def test_stored_signals_of_the_student_itself_give_nearly_zero(name):
     logits_LV = random_logits(0).float()
     for codec_name, config in [("topk", {"k": K}), ("dense", {"dtype": "f32"})]:
-        codec = build_codec(codec_name, config, V)
-        signal = codec.decode(codec.encode(logits_LV), 2.0)
+        codec = fitted_on(codec_name, logits_LV, config)
+        signal = codec.decode(codec.encode(Output(logits_LV)), 2.0)
         assert LOSSES.get(name)()(logits_LV, LABELS, signal, 2.0).item() == pytest.approx(0, abs=1e-4)
 
 

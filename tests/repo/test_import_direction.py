@@ -24,6 +24,7 @@ STEPS: dict[str, tuple[set[str], ...]] = {
         {"sources"},
         {"tasks", "codecs"},
         {"store"},
+        {"fidelity"},
         {"encode"},
         {"launch", "importers"},
         {"commands"},
@@ -33,7 +34,7 @@ STEPS: dict[str, tuple[set[str], ...]] = {
     "kdeval": ({"metrics"}, {"*"}, {"report"}, {"commands"}, {"cli"}),
 }
 HEAVY = {"torch", "transformers", "sentence_transformers"}
-MAY_BE_HEAVY = ("kdstore.codecs", "kdstore.encode")
+MAY_BE_HEAVY = ("kdstore.codecs", "kdstore.fidelity", "kdstore.encode", "kdstore.importers")
 LAZILY_HEAVY = "kdstore.commands"  # inside functions only
 
 

@@ -1,0 +1,104 @@
+"""How true a store's signal is to its teacher, from what its manifest says."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from kdstore.store.manifest import CodecRecord, Fidelity
+
+_LOSS = "kl"
+_SIZES = (1e-3, 1e9)  # bytes of a label token that a chart can show; a manifest may say anything
+
+
+@dataclass(frozen=True)
+class KeptRow:
+    """One setting: what it is, bytes per label token, and per temperature the angle and the mean KL."""
+
+    setting: str
+    size: str
+    angles: list[str]
+    kls: list[str]
+    stored: bool
+
+
+@dataclass(frozen=True)
+class Point:
+    """Bytes per label token and degrees of one setting; ``stored`` marks that of the store."""
+
+    bytes: float
+    degrees: float
+    label: str
+    stored: bool
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """Angles against bytes at one temperature: points by codec, each from few bytes to many."""
+
+    temperature: float
+    series: dict[str, list[Point]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the manifest says of fidelity; ``charts`` only where more than one setting was tried."""
+
+    temperatures: list[str]
+    rows: list[KeptRow]
+    basis: str
+    charts: list[Tradeoff]
+
+
+def kept(codec: CodecRecord | None) -> Kept | None:
+    """What a report shows of a codec's fidelity under KL; None where nothing was measured."""
+    records = [record for record in codec.fidelity if record.divergence == _LOSS] if codec else []
+    if not codec or not records:
+        return None
+    temperatures = sorted({record.temperature for record in records})
+    settings = [list(group) for _, group in groupby(records, key=_identity)]
+    first = records[0]
+    return Kept(
+        temperatures=[f"{T:g}" for T in temperatures],
+        rows=[_row(group, temperatures, _identity(group[0]) == (codec.name, codec.config)) for group in settings],
+        basis=(
+            f"Measured before the store was written, on {first.positions:,} label tokens that the codec was not "
+            f"fitted on, in batches of at least {first.batch_positions:,}. Angles are between gradients of "
+            f"{first.reference}, {first.reference_kl:.3g} nats from the teacher."
+        ),
+        charts=list(_charts(records, temperatures, codec)) if len(settings) > 1 else [],
+    )
+
+
+def _identity(record: Fidelity) -> tuple[str, dict[str, Any]]:
+    return record.codec, record.settings
+
+
+def _label(record: Fidelity) -> str:
+    settings = ", ".join(f"{key} = {value}" for key, value in record.settings.items())
+    return f"{record.codec} ({settings})" if settings else record.codec
+
+
+def _row(records: Sequence[Fidelity], temperatures: Sequence[float], stored: bool) -> KeptRow:
+    by_temperature = {record.temperature: record for record in records}
+    found = [by_temperature.get(T) for T in temperatures]
+    return KeptRow(
+        setting=_label(records[0]),
+        size=f"{records[0].bytes_per_token:,.4g}",
+        angles=["" if record is None else f"{record.angle_deg:.3g}" for record in found],
+        kls=["" if record is None or record.kl_mean is None else f"{record.kl_mean:.2g}" for record in found],
+        stored=stored,
+    )
+
+
+def _charts(records: Sequence[Fidelity], temperatures: Sequence[float], codec: CodecRecord) -> Iterator[Tradeoff]:
+    for temperature in temperatures:
+        series: dict[str, list[Point]] = {}
+        for record in sorted(records, key=lambda record: record.bytes_per_token):
+            possible = _SIZES[0] <= record.bytes_per_token <= _SIZES[1] and 0 <= record.angle_deg <= 180
+            if record.temperature == temperature and possible:
+                stored = _identity(record) == (codec.name, codec.config)
+                point = Point(record.bytes_per_token, record.angle_deg, _label(record), stored)
+                series.setdefault(record.codec, []).append(point)
+        if series:
+            yield Tradeoff(temperature, series)
