@@ -26,6 +26,7 @@ _STYLES = (
 )  # fmt: skip
 _LEAST = 0.03  # degrees; what is truer than that is drawn there
 _DEGREES = (0.1, 0.3, 1, 3, 10, 30, 90)
+_WIDE = 300  # times as many bytes: only powers of ten have room below the axis
 _LIMIT = 10.0  # degrees, the default of kdtrain's --max-angle
 _INK, _MUTED, _FAINT = "#222222", "#6b6b6b", "#dddddd"
 _RING: Final[dict[str, Any]] = {"marker": "o", "mfc": "none", "mec": _INK, "ms": 12, "mew": 1.3}
@@ -64,9 +65,11 @@ def draw(
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     panels: Sequence[Axes] = figure.subplots(1, len(TEMPERATURES), sharex=True, sharey=True)
+    sizes = [record.bytes_per_token for record in drawn]
+    wide = max(sizes) > _WIDE * min(sizes)
     levels = {_LIMIT: "kdtrain's limit"} | ({target_angle: "target"} if target_angle else {})
     for panel, temperature in zip(panels, TEMPERATURES, strict=True):
-        _axes(panel, f"T = {temperature:g}", levels)
+        _axes(panel, f"T = {temperature:g}", levels, wide)
         _series(panel, [record for record in drawn if record.temperature == temperature], styles, chosen)
     panels[0].set_ylabel(f"degrees from the full teacher's {drawn[0].divergence} gradient")
     panels[1].set_xlabel("signal bytes per label token")
@@ -96,14 +99,14 @@ def _point(record: Fidelity) -> tuple[float, float]:
     return record.bytes_per_token, max(_LEAST, record.angle_deg)
 
 
-def _axes(panel: Axes, title: str, levels: Mapping[float, str]) -> None:
+def _axes(panel: Axes, title: str, levels: Mapping[float, str], wide: bool) -> None:
     panel.set_title(title, fontsize=11, color=_INK)
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_yticks(_DEGREES)
     plain = FuncFormatter(lambda value, place: f"{value:,g}")
     panel.yaxis.set_major_formatter(plain)
-    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
     panel.xaxis.set_major_formatter(plain)
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_minor_locator(NullLocator())

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -55,7 +55,9 @@ class Reference(ABC):
 class LabelFrequencies(Reference):
     """A student whose logits are the log of add-one-smoothed label frequencies, the same at every position.
 
-    Gradients are those at its logits, all positions side by side. They are divided by T as the teacher's are.
+    Its parameters are its logits, so gradients are those at the logits, averaged over positions like any student's.
+    Logits are divided by T as the teacher's are. It sees what is wrong on average, not what is wrong at single
+    positions; a trained student sees both.
 
     Parameters
     ----------
@@ -76,11 +78,10 @@ class LabelFrequencies(Reference):
 
     def products(self, probe: Probe, gradient: LogitGradient) -> Products:
         """See `Reference`."""
-        sums: Any = 0
-        for logits_LV, piece in self.logits(probe):
-            full, *stored = gradient(logits_LV, piece)
-            sums = sums + _products(full, stored)
-        return Products(*sums)
+        pieces = (gradient(logits_LV, piece) for logits_LV, piece in self.logits(probe))
+        sums = [torch.stack([found_LV.double().sum(0) for found_LV in found]) for found in pieces]
+        full_V, *stored = torch.stack(sums).sum(0)
+        return Products(*_products(full_V, stored))
 
 
 class Model(Protocol):
