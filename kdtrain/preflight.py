@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kdstore.encode.alignment import check_alignment
 from kdstore.encode.tokenizer import Tokenizer
-from kdstore.errors import MismatchError
+from kdstore.errors import CapabilityError, MismatchError
 from kdstore.store.reader import Store
 from kdtrain.config import Config
 from kdtrain.gate import check_signal
@@ -20,7 +20,8 @@ def check_stores(train: Store, val: Store | None, config: Config, mix: Mix) -> l
     Raises
     ------
     CapabilityError
-        A store cannot serve the loss or the temperature, or not well enough; see `kdtrain.gate.check_signal`.
+        A store holds sequences for a causal model; or it cannot serve the loss or the temperature, or not well
+        enough: see `kdtrain.gate.check_signal`.
     MismatchError
         The stores have different tokenizers or vocabularies, rows longer than the run allows, or texts, tokens and
         signals that do not belong together; see `kdstore.encode.alignment`.
@@ -28,6 +29,12 @@ def check_stores(train: Store, val: Store | None, config: Config, mix: Mix) -> l
     notes = []
     for store in filter(None, (train, val)):
         head = store.head
+        if head.imported and head.imported.causal:
+            raise CapabilityError(
+                f"Expected rows of a prompt and its answer in {store.root}. Got an import of {head.imported.format} "
+                "whose labels continue their input in one sequence, which an encoder-decoder student cannot learn. "
+                "Import rows of format 'predecessor', or build the store from a seq2seq teacher."
+            )
         if mix.needs_signal and (codec := store.codec()) is not None:
             notes += check_signal(store, codec, mix, config.loss)
         _check_limit(store, "--max-input-len", head.limits.max_input_tokens, config.data.max_input_len)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from kdstore.store.manifest import ImportRecord
 from kdtrain.cli import main
 
 
@@ -194,6 +195,12 @@ def test_draws_serve_one_loss_and_no_other(student, make_store, tmp_path):
     result = student("--temperature", 2, store=store)
     assert result.exit_code == 0, result.stderr
     assert "does not serve T = 1" in result.stderr
+
+
+def test_sequences_for_a_causal_model_are_refused(student, make_store, tmp_path):
+    imported = ImportRecord(format="openai", settings={}, headers=(), causal=True)
+    store = make_store(tmp_path / "causal.kd", 20, teacher=None, imported=imported).root
+    fails(student(store=store), 7, "openai", "one sequence")
 
 
 def test_a_corrupt_store_is_refused(make_store, student, tmp_path):

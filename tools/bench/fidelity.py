@@ -57,13 +57,15 @@ def main(teacher: str, rows: Path, student: str | None, codecs: str | None, limi
     reference = _reference(student, model, fit, probe)
     wanted = codecs.split(",") if codecs else [*CODECS.names(), TopKLeftover.name, *_ROW_CODECS]
     note(f"fitted on {fit.positions:,} positions, measured on {probe.positions:,}, at {reference.name}")
-    records = []
-    for name in wanted:
-        for label, subject, speeds in _subjects(name, fit.sample, probe):
-            with progress(f"{label}: measuring", probe.positions) as bar:
-                found = measure([subject], probe, reference, divergences=["kl"], advance=bar.advance)[0]
-            records += [_record(label, item, speeds) for item in found]
-            _print(records[-len(found) :])
+    tried = [item for name in wanted for item in _subjects(name, fit.sample, probe)]
+    subjects = [subject for _, subject, _ in tried]
+    # All at once: they share the student's passes and the full teacher's gradients.
+    with progress("measuring", probe.positions) as bar:
+        found = measure(subjects, probe, reference, divergences=["kl"], advance=bar.advance)
+    records = [
+        _record(label, item, speeds) for (label, _, speeds), items in zip(tried, found, strict=True) for item in items
+    ]
+    _print(records)
     if out:
         out.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
@@ -116,7 +118,7 @@ def _reference(student: str | None, teacher: Teacher, fit: Probe, probe: Probe) 
         ids = torch.tensor([token for row in chain(fit.labels, probe.labels) for token in row])
         return LabelFrequencies(torch.bincount(ids, minlength=teacher.vocab_size))
     model = Teacher(student, str(teacher.device), "fp32", 8)
-    return TrainedStudent(model, weights_sha256(model.model))
+    return TrainedStudent(model, weights_sha256(model.model), rows=32)
 
 
 def _subjects(name: str, fit: Sample, probe: Probe) -> list[tuple[str, Subject, dict[str, float]]]:
