@@ -1,0 +1,71 @@
+"""The benchmarks run, and give the records that their readers expect."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..kdstore.conftest import make_rows, write_rows
+
+ROOT = Path(__file__).parents[2]
+KEYS = {
+    "codec", "settings", "temperature", "bytes_per_token", "shared_bytes_per_token", "angle_deg", "angle_worst_deg",
+    "positions", "norm_ratio", "kl_mean", "kl_p99", "encode_tok_s", "decode_tok_s",
+}  # fmt: skip
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random T5 with a byte-level tokenizer."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    from kdtrain.models.tokenizer import train
+
+    directory = tmp_path_factory.mktemp("teacher")
+    tokenizer = train([row["assertion"] for row in make_rows(100)], vocab_size=300)
+    tokenizer.save_pretrained(directory)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
+        decoder_start_token_id=0, initializer_factor=3.0,
+    )  # fmt: skip
+    T5ForConditionalGeneration(config).save_pretrained(directory)
+    return directory
+
+
+def test_codecs_and_foreign_formats_are_measured_on_the_same_positions(tmp_path: Path, teacher: Path) -> None:
+    rows, out = write_rows(tmp_path / "rows.jsonl", make_rows(300)), tmp_path / "out.json"
+    names = "lowrank,topk-leftover-tail,predecessor-4bit-jsonl,lowrank-from-predecessor"
+    result = run(
+        "tools/bench/fidelity.py", "--teacher", teacher, "--rows", rows, "--student", teacher,
+        "--codecs", names, "--json", out,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    records = json.loads(out.read_text())
+    assert {record["codec"] for record in records} == set(names.split(","))
+    assert {record["temperature"] for record in records} == {1.0, 2.0, 4.0}
+    assert len({record["positions"] for record in records}) == 1
+    for record in records:
+        assert set(record) >= KEYS
+        assert record["positions"] >= 2048
+        assert record["bytes_per_token"] > 0
+        assert 0 <= record["angle_deg"] <= record["angle_worst_deg"] <= 180
+
+
+def test_the_tables_are_those_of_the_records() -> None:
+    sys.path.insert(0, str(ROOT / "tools/docs"))
+    try:
+        from fidelity import COMMAND, pages
+    finally:
+        sys.path.remove(str(ROOT / "tools/docs"))
+    for page, text in pages().items():
+        assert page.read_text(encoding="utf-8") == text, f"run {COMMAND}"
