@@ -54,7 +54,8 @@ class LowRank(Codec[LowRankConfig]):
 
     Per position: :math:`c = \mathrm{round}((z - \mu)\,\mathrm{diag}(w)\,B^\top / s)`, with one step s for all
     coefficients, so that those which vary little take few bits; :math:`\hat z = \mu + s\,c\,B`; the set
-    :math:`S = \{v : |p_1(v) - \hat p_1(v)| > \epsilon\}`; and for v in S the correction
+    :math:`S = \{v : |p_1(v) - \hat p_1(v)| > \epsilon\}`, with :math:`\hat p_1 \propto e^{\hat z}` scaled so that ids
+    of :math:`p_1 \le 2 \epsilon` hold the mass that they should; and for v in S the correction
     :math:`r_v = \mathrm{round}((z_v - \hat z_v - \delta) / s')`. The tail shift :math:`\delta` is what the mass
     outside S asks for, :math:`\delta_T = T (\mathrm{LSE}_{v \notin S}\, z/T - \mathrm{LSE}_{v \notin S}\, \hat z/T)`,
     the mean of :math:`\delta_1` and :math:`\delta_2`. It is not kept: softmax does not see a shift of all logits, so
@@ -102,8 +103,7 @@ class LowRank(Codec[LowRankConfig]):
         """The arrays to keep once.
 
         ``mean`` and ``weights`` float32 [V]; ``basis`` int8 [R, V], in multiples of ``scales`` float32 [V]; ``bits``
-        uint8 [R], 16, 8 or 4, of each coefficient;
-        ``ids`` int32 [V], the most popular first.
+        uint8 [R], 16, 8 or 4, of each coefficient; ``ids`` int32 [V], the most popular first.
         """
         given = sample.moments
         basis_RV, deviations_R = weighted_basis(sample, config.rank)
@@ -197,14 +197,14 @@ class LowRank(Codec[LowRankConfig]):
         top_L, low_top_L = logits_LV.amax(-1), low_LV.amax(-1)
         # exp(z / 2) serves both temperatures: p_1 is proportional to its square.
         root_LV, low_root_LV = self._root(logits_LV, top_L), self._root(low_LV, low_top_L)
-        p_LV, low_LV = root_LV.square(), low_root_LV.square()
+        p_LV, low_p_LV = root_LV.square(), low_root_LV.square()
         p_LV /= p_LV.sum(-1, keepdim=True)
         # Where a few ids hold nearly all the mass, the others are compared by their share of the rest.
         likely_LV = p_LV > 2 * self.config.threshold
         rest_L1 = p_LV.masked_fill(likely_LV, 0).sum(-1, keepdim=True)
-        low_rest_L1 = low_LV.masked_fill(likely_LV, 0).sum(-1, keepdim=True)
-        low_LV *= rest_L1 / low_rest_L1.clamp(min=1e-30)
-        wrong_LV = (p_LV - low_LV).abs() > self.config.threshold
+        low_rest_L1 = low_p_LV.masked_fill(likely_LV, 0).sum(-1, keepdim=True)
+        low_p_LV *= rest_L1 / low_rest_L1.clamp(min=1e-30)
+        wrong_LV = (p_LV - low_p_LV).abs() > self.config.threshold
         root_LV.masked_fill_(wrong_LV, 0)
         low_root_LV.masked_fill_(wrong_LV, 0)
         shift_1_L = 2 * (_log(root_LV.norm(dim=-1)) - _log(low_root_LV.norm(dim=-1)))

@@ -71,11 +71,11 @@ def test_the_same_command_gives_the_same_bytes(tmp_path: Path, rows: Path, teach
     assert a == b
 
 
-@pytest.mark.parametrize("moment", [0, 1, 2, 4, 6])
+@pytest.mark.parametrize("moment", [0, 1, 2, 3, 5, 7])
 def test_a_killed_build_continues_to_the_same_store(
     tmp_path: Path, rows: Path, built: Path, teacher: Path, kdstore: Run, moment: int
 ) -> None:
-    """kill -9 before the nth rename (spool, settings, four parts, manifest): what was complete is adopted."""
+    """kill -9 before the nth rename (spool, shared arrays, settings, four parts, manifest): what was complete is adopted."""
     out = tmp_path / "killed.kd"
     args = [str(a) for a in ("build", rows, "--teacher", teacher, "--out", out, "--part-rows", 32, "--block-rows", 8)]
     script = (
@@ -114,6 +114,11 @@ def test_a_finished_build_is_left_alone_and_other_settings_are_refused(
     assert result.exit_code == 4
     assert "seed = 42" in error_line(result)
     assert "Got 7" in error_line(result)
+    other = kdstore(*args, "--codec-set", "rank=32")
+    assert other.exit_code == 4
+    assert "settings = {} for the codec" in error_line(other)
+    assert "Got {'rank': 32}" in error_line(other)
+    assert kdstore("verify", "--deep", built).exit_code == 0
 
 
 def test_train_and_validation_share_no_test_file_and_no_row(
