@@ -1,6 +1,7 @@
 """Validate data from outside with pydantic, and say what is wrong in one line."""
 
 from collections.abc import Mapping
+from reprlib import Repr
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -8,6 +9,8 @@ from pydantic import BaseModel, ValidationError
 from kdstore.errors import KDError, UsageError
 
 M = TypeVar("M", bound=BaseModel)
+
+_LONGEST = 80
 
 
 def parse(model: type[M], data: Mapping[str, Any] | str | bytes, what: str, error: type[KDError] = UsageError) -> M:
@@ -25,7 +28,21 @@ def parse(model: type[M], data: Mapping[str, Any] | str | bytes, what: str, erro
     except ValidationError as invalid:
         first = invalid.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        got = repr(first["input"])
+        got = _Brief().repr(first["input"])
         raise error(
-            f"Expected valid {what}. Got {got[:80]}{'...' if len(got) > 80 else ''} at {where}: {first['msg']}."
+            f"Expected valid {what}. Got {got[:_LONGEST]}{'...' if len(got) > _LONGEST else ''} at {where}: "
+            f"{first['msg']}."
         ) from None
+
+
+class _Brief(Repr):
+    """The beginning of a value, however large it is, or becomes when lists that it shares are spelt out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = self.maxlong = 2 * _LONGEST
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write huge integers."""
+        return super().repr_int(x, level) if x.bit_length() < 1024 else f"an integer of {x.bit_length():,} bits"

@@ -20,7 +20,7 @@ from kdstore.schema import (
     Vector,
 )
 from kdstore.store.manifest import Head, Limits, TeacherRecord, TokenizerRecord
-from kdstore.store.shared import write_shared
+from kdstore.store.shared import publish_shared, stage_shared
 from kdstore.store.writer import begin, finalize, write_part
 
 from .codec_tools import fitted, recorded
@@ -82,7 +82,8 @@ def write_store(
         scan={"read": count, "kept": count}, versions={"kdstore": "0"},
     )  # fmt: skip
     begin(root, head)
-    write_shared(root, shared)
+    stage_shared(root, shared)
+    publish_shared(root)
     for index, start in enumerate(range(0, count, part_rows)):
         write_part(root, index, schema.pack(rows[start : start + part_rows]), block_rows)
     finalize(root, head)

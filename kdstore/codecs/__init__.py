@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from kdstore.codecs._logits import check_finite
-from kdstore.codecs._sample import Head, Output, Sample
+from kdstore.codecs._sample import NEVER, Head, Output, Sample
 from kdstore.codecs._signal import DenseSignal, SampledSignal, Signal, SparseSignal
 from kdstore.errors import CapabilityError, CorruptStoreError, InputError
 from kdstore.registry import Registry
@@ -28,6 +28,7 @@ __all__ = [
 ]  # fmt: skip
 
 MASK = "mask"
+_SWITCHED_OFF, _PADDING = 1, 2
 
 
 class CodecConfig(BaseModel):
@@ -49,8 +50,8 @@ class Codec(ABC, Generic[C]):
     vocab_size
         Number of ids that the teacher scores.
     shared
-        What `fit` gave: arrays for the whole store; and ``mask`` uint8 [V], 1 for ids that the teacher never emits,
-        where there are any.
+        What `fit` gave: arrays for the whole store; and ``mask`` uint8 [V], not 0 for ids that the teacher never
+        emits, where there are any: 2 for padding of the vocabulary, 1 for ids that were switched off.
 
     Raises
     ------
@@ -62,6 +63,8 @@ class Codec(ABC, Generic[C]):
     Config: ClassVar[type[CodecConfig]]
     divergences: ClassVar[tuple[str, ...] | None] = None
     """Losses that a decoded signal can serve; None: any, because it is a distribution."""
+    shared_names: ClassVar[tuple[str, ...]] = ()
+    """Names that `fit`'s arrays may have."""
     fitted: ClassVar[bool] = False
     """Whether `fit` gives arrays, so that it matters what it is fitted on."""
     ladder: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
@@ -73,7 +76,7 @@ class Codec(ABC, Generic[C]):
         self.shared = dict(shared)
         self._derived: dict[tuple[str, torch.device], Tensor] = {}
         self._check_shared()
-        self.allowed = vocab_size - int(shared[MASK].sum()) if MASK in shared else vocab_size
+        self.allowed = vocab_size - int((shared[MASK] > 0).sum()) if MASK in shared else vocab_size
 
     @classmethod
     def fit(cls, config: C, sample: Sample) -> dict[str, Tensor]:
@@ -115,6 +118,7 @@ class Codec(ABC, Generic[C]):
         if logits_LV.shape[1] != self.vocab_size:
             raise InputError(f"Expected logits over {self.vocab_size} ids. Got {logits_LV.shape[1]}.")
         if (mask_V := self.mask_on(logits_LV.device)) is not None:
+            self._check_masked(logits_LV, mask_V)
             logits_LV = logits_LV.masked_fill(mask_V, -torch.inf)
         check_finite(logits_LV, mask_V)
         return self._encode(Output(logits_LV, output.hidden_LD))
@@ -172,6 +176,20 @@ class Codec(ABC, Generic[C]):
         mask_V = self.mask_on(logits_LV.device)
         return logits_LV if mask_V is None else logits_LV.masked_fill(mask_V, -torch.inf)
 
+    def _check_masked(self, logits_LV: Tensor, mask_V: Tensor) -> None:
+        """Refuse an id that the sample has never seen emitted, and this output does emit."""
+        off_V = self.shared_on(MASK, logits_LV.device) == _SWITCHED_OFF
+        top_L1 = logits_LV.masked_fill(mask_V, -torch.inf).amax(-1, keepdim=True)
+        emitted_LX = logits_LV[:, off_V] > top_L1 - NEVER
+        if emitted_LX.any():
+            position, index = emitted_LX.nonzero()[0].tolist()
+            token = int(off_V.nonzero()[index])
+            raise InputError(
+                f"Expected id {token} never to be emitted, as in the sample that settled the codec. Got a logit of "
+                f"{logits_LV[position, token].item():.1f} at label position {position}. Take a larger sample: "
+                "--fit-positions."
+            )
+
     def _check_shared(self) -> None:
         found = {name: tuple(values.shape) for name, values in self.shared.items()}
         expected = self.shared_shapes() | ({MASK: (self.vocab_size,)} if MASK in found else {})
@@ -219,5 +237,8 @@ def fit_codec(name: str, config: Mapping[str, Any], sample: Sample) -> Codec[Any
     mask_V = sample.never_emitted  # first: it refuses numbers that nothing can be fitted to
     shared = kind.fit(settings, sample)
     if mask_V.any():
-        shared[MASK] = mask_V.to(torch.uint8)
+        kinds_V = mask_V.to(torch.uint8) * _SWITCHED_OFF
+        if sample.padded_from is not None:
+            kinds_V[sample.padded_from :] = _PADDING
+        shared[MASK] = kinds_V
     return kind(settings, sample.vocab_size, {key: values.cpu() for key, values in shared.items()})

@@ -14,7 +14,7 @@ WEIGHT_TEMPERATURES = (1.0, 2.0, 4.0)
 
 # Nats below the likeliest id. Models switch ids off with -inf, with the least float of their dtype, or with
 # -10,000; real logits do not come near this.
-_NEVER = 1000.0
+NEVER = 1000.0
 _UNIFORM = 0.1  # share of the weights that is equal for all ids: even one that was never likely counts a little
 
 
@@ -129,12 +129,12 @@ class Sample:
         finite = True
         for output in self.chunks():
             top_L1 = output.logits_LV.amax(-1, keepdim=True)
-            mask_V &= (output.logits_LV < top_L1 - _NEVER).all(0)
+            mask_V &= (output.logits_LV < top_L1 - NEVER).all(0)
             finite &= bool(torch.isfinite(output.logits_LV).all())
         if self.padded_from is not None:
             mask_V[self.padded_from :] = True
         if not finite:
-            for output in self.chunks(self.positions):
+            for output in self.chunks():
                 check_finite(output.logits_LV, mask_V)
         return mask_V
 

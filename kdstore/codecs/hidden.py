@@ -40,6 +40,7 @@ class Hidden(Codec[HiddenConfig]):
     """
 
     name: ClassVar[str] = "hidden"
+    shared_names: ClassVar[tuple[str, ...]] = ("head", "bias")
     Config: ClassVar[type[HiddenConfig]] = HiddenConfig
     ladder: ClassVar[tuple[Mapping[str, Any], ...]] = ({"dtype": "int4"}, {"dtype": "int8"})
 

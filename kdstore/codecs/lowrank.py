@@ -76,6 +76,7 @@ class LowRank(Codec[LowRankConfig]):
 
     name: ClassVar[str] = "lowrank"
     Config: ClassVar[type[LowRankConfig]] = LowRankConfig
+    shared_names: ClassVar[tuple[str, ...]] = ("mean", "weights", "basis", "scales", "bits", "ids")
     fitted: ClassVar[bool] = True
     ladder: ClassVar[tuple[Mapping[str, Any], ...]] = (
         {"rank": 32, "step": 0.3, "threshold": 0.02, "value_step": 0.125},

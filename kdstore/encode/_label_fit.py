@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdstore.codecs import Codec, DenseSignal, SampledSignal, Signal
+from kdstore.errors import CorruptStoreError
 from kdstore.schema import Schema, TeacherSignal
 
 # In the median. Codecs are off by less than 0.1 nats where the teacher is sure, and misplaced signals by several.
@@ -35,7 +36,13 @@ class LabelFit:
 
 
 def fit_labels(codec: Codec[Any], schema: Schema, rows: Sequence[Mapping[str, Any]]) -> LabelFit | None:
-    """Compare signals, decoded at T = 1, with the labels' log-probabilities; None where none can be compared."""
+    """Compare signals, decoded at T = 1, with the labels' log-probabilities; None where none can be compared.
+
+    Raises
+    ------
+    CorruptStoreError
+        A signal decodes to NaN.
+    """
     field = next(field for field in schema.fields if isinstance(field, TeacherSignal))
     counts = [min(len(row["labels"]), _POSITIONS) for row in rows]
     cut = [
@@ -46,6 +53,7 @@ def fit_labels(codec: Codec[Any], schema: Schema, rows: Sequence[Mapping[str, An
     labels_L = _joined([row["labels"][:count] for row, count in zip(rows, counts, strict=True)]).long()
     stored_L = _joined([row["label_logprob"][:count] for row, count in zip(rows, counts, strict=True)]).float()
     signal = codec.decode(arrays, 1.0)
+    _check_numbers(signal, codec.name)
     error_L = _errors(signal, labels_L, stored_L)
     if error_L.isnan().all():
         return None
@@ -72,8 +80,21 @@ def fit_labels(codec: Codec[Any], schema: Schema, rows: Sequence[Mapping[str, An
     )
 
 
+def _check_numbers(signal: Signal, codec: str) -> None:
+    if isinstance(signal, DenseSignal):
+        decoded = [signal.log_probs(1.0)]
+    elif isinstance(signal, SampledSignal):
+        decoded = [signal.weights_LK, signal.log_probs_LK]
+    else:
+        decoded = [signal.log_probs_LK, signal.log_tail_L]
+    if any(bool(values.isnan().any()) for values in decoded):
+        raise CorruptStoreError(
+            f"Expected signals of the codec {codec!r} to decode to numbers. Got NaN. Build the store again."
+        )
+
+
 def _errors(signal: Signal, labels_L: Tensor, stored_L: Tensor) -> Tensor:
-    """How far a signal is from giving labels these log-probabilities, in nats, float [L]; NaN where it cannot say."""
+    """How far a signal is from giving labels these log-probabilities, in nats, float [L]; NaN where nothing is known."""
     if isinstance(signal, DenseSignal):
         error_L = (signal.log_probs(1.0).gather(-1, labels_L[:, None])[:, 0] - stored_L).abs()
     else:

@@ -85,10 +85,12 @@ class _Check:
         """Tokenize prompts again."""
         if self.head.imported and self.head.imported.causal:
             return ["input_ids: they were imported as ids, whose text is not known."]
-        names = [name for _, name, _, _ in string.Formatter().parse(self.head.template) if name]
+        # The template of a task that is not installed is text of others: filling it in could do anything.
+        template = self.task.template if self.task and self.task.template == self.head.template else ""
+        names = [name for _, name, _, _ in string.Formatter().parse(template) if name]
         if not names or not {f"text/{name}" for name in names} <= self.fields:
             return self._round_trip(rows)
-        prompts = [self.head.template.format(**{name: row[f"text/{name}"] for name in names}) for row in rows]
+        prompts = [template.format(**{name: row[f"text/{name}"] for name in names}) for row in rows]
         for row, ids in zip(rows, self.tokenizer.ids(prompts), strict=True):
             self._compare("input_ids", row, truncate_prompt(ids, self.head.limits), "its template, filled in")
         return []

@@ -24,12 +24,12 @@ from kdstore.encode.scan import QUARANTINE, Rows, Sides, scan, source_sha256, sp
 from kdstore.encode.spool import Spool
 from kdstore.encode.teacher import Teacher
 from kdstore.encode.tokenizer import Tokenizer
-from kdstore.errors import UsageError
+from kdstore.errors import MismatchError, UsageError
 from kdstore.fidelity import drift
 from kdstore.fidelity.trial import Layout
 from kdstore.store import atomic, layout
-from kdstore.store.manifest import Head, Limits, Manifest, read_manifest
-from kdstore.store.shared import read_shared, write_shared
+from kdstore.store.manifest import MANIFEST, Head, Limits, Manifest, read_manifest
+from kdstore.store.shared import publish_shared, stage_shared
 from kdstore.store.writer import begin, check_target, complete_parts, finalize, pinned_head, write_part
 from kdstore.tasks import TASKS
 
@@ -116,7 +116,14 @@ def build_from(options: BuildOptions, open_origin: Callable[[BuildOptions], Orig
     with ExitStack() as stack:
         for out in filter(None, (options.out, options.val_out)):
             stack.enter_context(atomic.locked(layout.lock_path(out), "building"))
+            stack.callback(_tidy, out)
         return _build(options, open_origin)
+
+
+def _tidy(out: Path) -> None:
+    """Remove the rows that were spooled in a store which is finished, also when the build was refused."""
+    if (out / MANIFEST).is_file():
+        atomic.remove(layout.spool_path(out))
 
 
 def _build(options: BuildOptions, open_origin: Callable[[BuildOptions], Origin]) -> list[Built]:
@@ -138,9 +145,11 @@ def _build(options: BuildOptions, open_origin: Callable[[BuildOptions], Origin])
     common = _common_head(options, pipeline, spool, sides, settled) | origin.head
     heads = [_head(job, common, options, pipeline, spool) for job in jobs]
     for job in jobs:
-        _share(job.out, settled)
+        _stage(job.out, settled)
     # Settings of all stores are checked before the first part of any is computed.
     unfinished = [begin(job.out, head) for job, head in zip(jobs, heads, strict=True)]
+    for job in jobs:
+        publish_shared(job.out)
     if settled and any(unfinished):
         kept = np.concatenate([job.rows for job, todo in zip(jobs, unfinished, strict=True) if todo])
         note(f"to write: {settled.cost(int(spool.index['label_tokens'][kept].sum()))}.")
@@ -200,6 +209,8 @@ def _check(options: BuildOptions) -> None:
 
 def from_teacher(options: BuildOptions) -> Origin:
     """Rows that a teacher's forward pass gives a signal; raises `KDError` for a model that cannot be loaded."""
+    if options.teacher is None and options.signal != SignalOptions():
+        raise UsageError("Expected --teacher with options for its signal (--codec, --target-angle, ...). Got none.")
     pipeline = _pipeline(options)
     task, teacher = TASKS.get(options.task), pipeline.teacher
     head = {
@@ -243,17 +254,21 @@ def _settle(jobs: list[_Job], options: BuildOptions, origin: Origin, spool: Spoo
         return None
     for job in jobs:
         head = pinned_head(job.out)
+        if head and head.codec is None:
+            raise MismatchError(
+                f"Expected no --teacher, as the store {job.out} of tokens was built without. Got one. "
+                "Use the same settings, or another --out."
+            )
         if head and head.codec:
             return adopt(job.out, head.codec, options.signal, head.vocab_size)
     layout = Layout(options.block_rows, options.part_rows)
     return origin.settle(options.signal, spool, shuffled(jobs[0].rows, options.seed).tolist(), layout)
 
 
-def _share(out: Path, settled: Settled | None) -> None:
-    """Write the shared arrays of a store, unless they are there."""
-    if settled is None or (pinned_head(out) and read_shared(out, settled.record.shared)):
-        return
-    write_shared(out, settled.shared)
+def _stage(out: Path, settled: Settled | None) -> None:
+    """Stage the shared arrays of a store, unless its settings are pinned: then they are there."""
+    if settled and pinned_head(out) is None:
+        stage_shared(out, settled.shared)
 
 
 def _common_head(

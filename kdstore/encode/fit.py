@@ -26,7 +26,7 @@ from kdstore.store.manifest import CodecRecord, Fidelity
 from kdstore.store.shared import read_shared, shared_records
 from kdstore.validation import parse
 
-_MASK_POSITIONS = 256  # enough to see which ids are never emitted, for a codec with nothing else to fit
+_MASK_SHARE = 16  # a codec with nothing to fit needs fewer positions: to see which ids are never emitted
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class SignalOptions:
     @property
     def wanted_positions(self) -> int:
         """Label positions that the fit is to see."""
-        return self.fit_positions if CODECS.get(self.codec).fitted else _MASK_POSITIONS
+        return self.fit_positions if CODECS.get(self.codec).fitted else max(1, self.fit_positions // _MASK_SHARE)
 
     @property
     def requested(self) -> dict[str, Any]:

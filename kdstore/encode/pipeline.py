@@ -129,7 +129,7 @@ def encode_output(codec: Codec[Any], output: Output, labels: list[list[int]]) ->
     ids_L = torch.tensor([token for label in labels for token in label], device=output.logits_LV.device)
     encoded = [codec.encode(piece) for piece in output.split()]
     arrays = {name: torch.cat([piece[name] for piece in encoded]).cpu().numpy() for name in encoded[0]}
-    return label_logprob(output.logits_LV, ids_L).cpu().numpy(), arrays
+    return label_logprob(codec.masked(output.logits_LV), ids_L).cpu().numpy(), arrays
 
 
 def label_logprob(logits_LV: Tensor, ids_L: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ TEMPERATURES: Final = (1.0, 2.0, 4.0)
 POSITIONS: Final = 2048
 """Label positions of a batch, over which gradients are averaged as in an optimizer step."""
 
+_LEAST_KL = 1e-6  # nats: nearer to the teacher, gradients are rounding errors
 _LIKELIEST = 100  # ids whose outside is called the tail
 
 Arrays = Mapping[str, Tensor]
@@ -56,7 +57,7 @@ def measure(
     probe: Probe,
     reference: Reference,
     *,
-    temperatures: Sequence[float] = TEMPERATURES,
+    temperatures: Sequence[float] | None = None,
     divergences: Sequence[str] = tuple(DIVERGENCES),
     batch_positions: int = POSITIONS,
     advance: Callable[[int], None] = lambda steps: None,
@@ -72,7 +73,7 @@ def measure(
     reference
         Whose gradients are compared.
     temperatures, divergences
-        At which, and of which loss.
+        At which, and of which loss; by default 1, 2 and 4, and those that a subject serves alone.
     batch_positions
         Label positions per batch, at least.
     advance
@@ -80,11 +81,14 @@ def measure(
     """
     if not probe.positions:
         return [[] for _ in subjects]
+    own = (T for subject in subjects for T in subject.codec.temperatures or ())
+    temperatures = temperatures or sorted({*TEMPERATURES, *own})
     found = [defaultdict[tuple[str, float], _Readings](_Readings) for _ in subjects]
     reference_kl, offset = [], 0
     for batch in probe.batches(batch_positions):
         pieces = _Pieces(subjects, batch, offset)
         reference_kl.append(_reference_kl(reference, batch))
+        _check_reference(reference, reference_kl[-1])
         for T in temperatures:
             distances = pieces.distances(T)
             for divergence in divergences:
@@ -109,6 +113,14 @@ def measure(
         ]
         for subject, per_subject in zip(subjects, found, strict=True)
     ]
+
+
+def _check_reference(reference: Reference, kl_L: Tensor) -> None:
+    if not kl_L.isfinite().all() or float(kl_L.mean()) < _LEAST_KL:
+        raise CapabilityError(
+            f"Expected a student with finite logits that differs from the teacher. Got {reference.name}, "
+            f"{float(kl_L.mean()):.2g} nats from it. Measure at another one."
+        )
 
 
 def _identity(subject: Subject) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kdstore.errors import CapabilityError
+from kdstore.errors import CapabilityError, EmptyInputError
 from kdstore.fidelity.trial import Trial
 
 
@@ -16,6 +16,7 @@ def recommend(trials: Sequence[Trial], target_angle: float | None, target_bytes:
     CapabilityError
         None is; the nearest one is named.
     """
+    trials = _comparable(trials)
     if target_angle is not None:
         good = [trial for trial in trials if trial.angle() <= target_angle]
         if good:
@@ -45,6 +46,7 @@ def truest_on_disk(trials: Sequence[Trial], disk_bytes: float, tokens: int) -> T
     CapabilityError
         None does; the smallest one is named.
     """
+    trials = _comparable(trials)
     good = [trial for trial in trials if trial.total_bytes(tokens) <= disk_bytes]
     if good:
         return min(good, key=Trial.angle)
@@ -54,3 +56,11 @@ def truest_on_disk(trials: Sequence[Trial], disk_bytes: float, tokens: int) -> T
         f"{least.total_bytes(tokens) / 1e6:,.1f} MB at least, with {least.codec.summary()}. Allow more, or use fewer "
         "rows: --limit."
     )
+
+
+def _comparable(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that serve the most temperatures: one that serves T = 1 alone is not truer for being tried less."""
+    most = max(len(trial.temperatures) for trial in trials)
+    if most == 0:
+        raise EmptyInputError("Expected label tokens left to measure a target on. Got none. Give more rows.")
+    return [trial for trial in trials if len(trial.temperatures) == most]

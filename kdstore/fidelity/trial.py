@@ -47,9 +47,14 @@ class Trial:
         return self.bytes_per_token * tokens + self.shared_bytes
 
     def angle(self, divergence: str = "kl") -> float:
-        """The largest mean angle over the measured temperatures, degrees; 180 where one cannot be served at all."""
-        angles = {record.temperature: record.angle_deg for record in self.fidelity if record.divergence == divergence}
-        return max((angles.get(T, 180.0) for T in TEMPERATURES), default=180.0)
+        """The largest mean angle over the measured temperatures, degrees; 180 where nothing was measured."""
+        angles = [record.angle_deg for record in self.fidelity if record.divergence == divergence]
+        return max(angles, default=180.0)
+
+    @property
+    def temperatures(self) -> frozenset[float]:
+        """At which it was measured."""
+        return frozenset(record.temperature for record in self.fidelity)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ def run_trials(
     reference: Reference,
     layout: Layout,
     *,
-    temperatures: Sequence[float] = TEMPERATURES,
+    temperatures: Sequence[float] | None = None,
     divergences: Sequence[str] = tuple(DIVERGENCES),
     batch_positions: int = POSITIONS,
     advance: Callable[[int], None] = lambda steps: None,

@@ -54,6 +54,9 @@ class Bin(BaseModel):
         return -(-self.element_bits * self.num_elements // 8)
 
 
+Power = Annotated[int, Field(ge=0, le=16)]
+
+
 class CompressionConfig(BaseModel):
     """``compression_config.yaml``: ``d`` ids, ``k`` of them kept, and how their log-probabilities are coded."""
 
@@ -62,7 +65,7 @@ class CompressionConfig(BaseModel):
     k: Annotated[int, Field(gt=0, le=MAX_CANDIDATES)]
     exact_k: Annotated[int, Field(ge=0)]
     exact_dtype: Float = Float.FLOAT32
-    polynomial_terms: Annotated[list[Term | int], Field(max_length=64)] | None = None
+    polynomial_terms: Annotated[list[Term | Power], Field(max_length=64)] | None = None
     term_dtype: Float = Float.FLOAT32
     residual_bins: Annotated[list[Bin], Field(max_length=64)]
     delta_encoding: bool = True

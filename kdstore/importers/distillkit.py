@@ -27,7 +27,9 @@ from kdstore.validation import parse
 _IDS, _LOG_PROBS, _PACKED = "input_ids", "compressed_logprobs", "bytepacked_indices"
 _CONFIGS = ("compression_config.yaml", "compression_config.yml", "compression_config.json")
 _MAX_CONFIG_BYTES = 64 << 10
-_MAX_ROW_VALUES = 64 << 20  # bytes of a row's column: 128 candidates at 100,000 positions fit
+_MAX_GROUP_VALUES = 64 << 20  # of a column, which is unpacked whole: 128 candidates at 100,000 positions fit
+# Unpacked pages: a number in the dictionary, its index or the number again, levels; and the pages' headers.
+_VALUE_BYTES, _PAGES_BYTES = 24, 64 << 10
 
 
 @IMPORTERS.register("distillkit")
@@ -107,8 +109,12 @@ def _read_config(directory: Path) -> CompressionConfig:
         )
     text = path.read_bytes()[: _MAX_CONFIG_BYTES + 1]
     try:
-        value = yaml.safe_load(text) if len(text) <= _MAX_CONFIG_BYTES else None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        fits = len(text) <= _MAX_CONFIG_BYTES
+        # A few aliases of aliases are a billion values.
+        if fits and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise InputError(f"Expected YAML without aliases in {path}. Got one. Write its value out.")
+        value = yaml.safe_load(text) if fits else None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # numbers and dates raise ValueError
         raise InputError(f"Expected YAML in {path}. Got: {first_line(error)}. Copy the one of the capture.") from None
     if not isinstance(value, dict):
         raise InputError(f"Expected the settings of a capture in {path}. Got something else. Copy the right file.")
@@ -158,12 +164,20 @@ def _check_columns(path: Path, file: pq.ParquetFile) -> None:
         )
     for index in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(index)
-        most = max(group.column(column).num_values for column in range(group.num_columns))
-        if most > _MAX_ROW_VALUES * max(1, group.num_rows):
+        columns = [group.column(column) for column in range(group.num_columns)]
+        most = max(column.num_values for column in columns)
+        if most > _MAX_GROUP_VALUES:
             raise InputError(
-                f"Expected at most {_MAX_ROW_VALUES:,} values per row in {path}. Got {most:,} in {group.num_rows} "
-                "rows of a row group. Capture shorter sequences."
+                f"Expected at most {_MAX_GROUP_VALUES:,} values per row group in {path}. Got {most:,} in the "
+                f"{group.num_rows:,} rows of one. Write smaller row groups."
             )
+        for column in columns:
+            plausible = _PAGES_BYTES + _VALUE_BYTES * column.num_values
+            if column.num_values < 0 or not 0 <= column.total_uncompressed_size <= plausible:
+                raise InputError(
+                    f"Expected at most {plausible:,} bytes for the {column.num_values:,} values of a column in {path}. "
+                    f"Got {column.total_uncompressed_size:,}. Capture it again."
+                )
 
 
 def _record(batch: pa.RecordBatch, config: CompressionConfig) -> dict[str, Any]:

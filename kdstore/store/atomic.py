@@ -62,9 +62,11 @@ def staging(parent: Path, prefix: str) -> Iterator[Path]:
     path.chmod(0o777 & ~_umask())
     try:
         yield path
-    finally:
-        if path.exists():
-            shutil.rmtree(path)
+    except BaseException:
+        # Threads may still be writing there; what that does to the removal must not hide what happened.
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    remove(path)
 
 
 @contextmanager

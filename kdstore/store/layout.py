@@ -24,6 +24,11 @@ def staging_path(root: Path) -> Path:
     return root / BUILD / "staging"
 
 
+def pending_shared_path(root: Path) -> Path:
+    """Where shared arrays wait until the settings that name them are pinned."""
+    return root / BUILD / SHARED
+
+
 def lock_path(root: Path) -> Path:
     """The lock that one build holds at a time."""
     return root / BUILD / "lock"

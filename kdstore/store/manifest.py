@@ -51,10 +51,10 @@ class TeacherRecord(_Record):
     name: str
     revision: str | None
     weights_sha256: Sha256
-    dtype: str
+    dtype: Annotated[str, StringConstraints(pattern="^(fp32|bf16|fp16)$")]
     device: str
-    batch_size: int
-    threads: int
+    batch_size: Annotated[int, Field(gt=0, le=1 << 20)]
+    threads: Annotated[int, Field(ge=1)]
 
 
 class ImportRecord(_Record):

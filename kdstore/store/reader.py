@@ -1,5 +1,6 @@
 """Open a store and read blocks of rows from it, checking everything before it is used."""
 
+import math
 from collections.abc import Iterable, Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from kdstore.store.zarr_part import open_array, read_range
 if TYPE_CHECKING:
     from kdstore.codecs import Codec
 
+_SHARED_WIDTH = 8192  # most values per id in a shared array: no hidden state is wider
 OPEN_PARTS = 8  # array handles and shard indexes are small, but not free
 
 
@@ -103,6 +105,15 @@ class Store:
         return codec
 
     def _shared(self, codec: CodecRecord) -> Arrays:
+        from kdstore.codecs import CODECS, MASK
+
+        known = {*CODECS.get(codec.name).shared_names, MASK}
+        largest = max((math.prod(array.shape) for array in codec.shared.values()), default=0)
+        if not set(codec.shared) <= known or largest > self.head.vocab_size * _SHARED_WIDTH:
+            raise CorruptStoreError(
+                f"Expected the shared arrays of the codec {codec.name!r} in {self.root}. Got others. "
+                "Build the store again."
+            )
         check_files(self.root, _below(self.manifest.shared_files, layout.SHARED), checksums=True)
         return read_shared(self.root, codec.shared)
 
@@ -189,18 +200,19 @@ class Part:
         for path, spec in _with_lengths(self.schema, schema).items():
             start, end = offsets[spec.axis][first], offsets[spec.axis][stop]
             arrays[path] = read_range(self._arrays[path], start, end, str(self.path / path))
-        result = Block(schema, offsets["row"][stop] - offsets["row"][first], arrays)
-        for axis in schema.axes():
-            if result.offsets(axis)[-1] != offsets[axis][stop] - offsets[axis][first]:
+        # Before any offsets are made of them: those of a nested axis are looked up at its parent's.
+        for axis in [axis for axis in self.schema.axes() if f"{axis}/lengths" in arrays]:
+            lengths, expected = arrays[f"{axis}/lengths"], offsets[axis][stop] - offsets[axis][first]
+            if lengths.ndim != 1 or lengths.dtype.kind != "u" or lengths.sum(dtype="uint64") != expected:
                 raise CorruptStoreError(
-                    f"Expected the lengths along {axis!r} in {self.path} to sum to "
-                    f"{offsets[axis][stop] - offsets[axis][first]:,}. Got {result.offsets(axis)[-1]:,}."
+                    f"Expected the lengths along {axis!r} in {self.path} to be counts that sum to {expected:,}. "
+                    "Got others. Build the store again."
                 )
         for path, size in self._vocabularies.items():
             largest = arrays[path].max(initial=0) if path in arrays else 0
             if largest >= size:
                 raise CorruptStoreError(f"Expected ids below {size} in {self.path / path}. Got {largest}.")
-        return result
+        return Block(schema, offsets["row"][stop] - offsets["row"][first], arrays)
 
 
 def vocabularies(head: Head) -> dict[str, int]:

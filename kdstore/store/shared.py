@@ -30,9 +30,9 @@ def shared_records(arrays: Mapping[str, Array]) -> dict[str, SharedArray]:
     }
 
 
-def write_shared(root: Path, arrays: Mapping[str, Array]) -> None:
-    """Write ``shared/`` of the store at ``root`` whole, in place of what is there; no arrays, no directory."""
-    target = root / layout.SHARED
+def stage_shared(root: Path, arrays: Mapping[str, Array]) -> None:
+    """Write shared arrays whole to where they wait for `publish_shared`; no arrays, no directory."""
+    target = layout.pending_shared_path(root)
     atomic.remove(target)
     if not arrays:
         return
@@ -45,8 +45,15 @@ def write_shared(root: Path, arrays: Mapping[str, Array]) -> None:
         atomic.commit_directory(staged, target)
 
 
+def publish_shared(root: Path) -> None:
+    """Move staged arrays to ``shared/``; only after `begin`, which makes sure that nothing of others lies there."""
+    pending = layout.pending_shared_path(root)
+    if pending.is_dir() and not atomic.commit_directory(pending, root / layout.SHARED):
+        atomic.remove(pending)
+
+
 def read_shared(root: Path, records: Mapping[str, SharedArray]) -> Arrays:
-    """The shared arrays, checked against their records before and after they are read.
+    """The shared arrays, published or still waiting, checked against their records before and after they are read.
 
     Raises
     ------
@@ -54,8 +61,10 @@ def read_shared(root: Path, records: Mapping[str, SharedArray]) -> Arrays:
         An array is missing, or is not the recorded one.
     """
     arrays: Arrays = {}
+    published = root / layout.SHARED
+    home = published if published.is_dir() else layout.pending_shared_path(root)
     for name, record in records.items():
-        path = root / layout.SHARED / name
+        path = home / name
         if not (path / "zarr.json").is_file():
             raise CorruptStoreError(f"Expected the shared array {path}. Got nothing there. Build the store again.")
         spec = ArraySpec(name, record.dtype, layout.SHARED, record.shape[1:])
@@ -71,5 +80,5 @@ def read_shared(root: Path, records: Mapping[str, SharedArray]) -> Arrays:
 
 def _sha256(values: Array) -> str:
     digest = hashlib.sha256(f"{values.dtype} {values.shape}".encode())
-    digest.update(np.ascontiguousarray(values).tobytes())
+    digest.update(np.ascontiguousarray(values).view(np.uint8).data)
     return digest.hexdigest()

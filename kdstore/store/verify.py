@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from kdstore.errors import CorruptStoreError
-from kdstore.schema import Block, RaggedText
+from kdstore.schema import Array, Block, RaggedText
 from kdstore.store import layout
 from kdstore.store.manifest import check_files
 from kdstore.store.reader import Store
+from kdstore.store.shared import read_shared
 
 
 @dataclass
@@ -33,7 +34,7 @@ def verify(root: Path, *, quick: bool, advance: Callable[[int], None]) -> Verify
     """Check every part and go on after a bad one; ``advance`` is told the rows of each part.
 
     ``quick`` checks that all files have their recorded sizes and checksums. Otherwise every chunk is decoded too,
-    and every row's values are checked: ids within the vocabulary, text in UTF-8, unique row ids, finite numbers.
+    those of shared arrays as well, and every row's values are checked: ids within the vocabulary, text in UTF-8, unique row ids, finite numbers.
 
     Raises
     ------
@@ -44,6 +45,9 @@ def verify(root: Path, *, quick: bool, advance: Callable[[int], None]) -> Verify
     report = VerifyReport(root)
     try:
         check_files(root, store.manifest.shared_files, checksums=True)
+        if not quick and store.head.codec:
+            for name, values in read_shared(root, store.head.codec.shared).items():
+                _check_numbers(values, f"the shared array {name} of {root}")
     except CorruptStoreError as error:
         report.problems.append(str(error))
     report.files += len(store.manifest.shared_files)
@@ -68,9 +72,7 @@ def verify(root: Path, *, quick: bool, advance: Callable[[int], None]) -> Verify
 
 def _check_block(block: Block, where: str, seen: set[str]) -> None:
     for path, values in block.arrays.items():
-        # A log of mass may be -inf (nothing is left outside the candidates); NaN and +inf are never right.
-        if values.dtype.kind == "f" and not (values < np.inf).all():
-            raise CorruptStoreError(f"Expected numbers in {path} of {where}. Got NaN or infinity.")
+        _check_numbers(values, f"{path} of {where}")
     for column in block.schema.fields:
         if isinstance(column, RaggedText):
             _check_text(block, column.name, where)
@@ -78,6 +80,12 @@ def _check_block(block: Block, where: str, seen: set[str]) -> None:
     if len(set(ids)) < len(ids) or not seen.isdisjoint(ids):
         raise CorruptStoreError(f"Expected every row id once. Got one twice in {where}.")
     seen.update(ids)
+
+
+def _check_numbers(values: Array, where: str) -> None:
+    # A log of mass may be -inf (nothing is left outside the candidates); NaN and +inf are never right.
+    if values.dtype.kind == "f" and not (values < np.inf).all():
+        raise CorruptStoreError(f"Expected numbers in {where}. Got NaN or infinity.")
 
 
 def _check_text(block: Block, name: str, where: str) -> None:

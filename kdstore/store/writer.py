@@ -31,15 +31,12 @@ from kdstore.store.manifest import (
 from kdstore.store.zarr_part import array_files, write_arrays
 from kdstore.validation import parse
 
-# What a build that was killed before it pinned its settings may have left.
-_OURS = (layout.BUILD, layout.SHARED)
-
 
 def check_target(root: Path) -> None:
     """Raise `StoreError` when ``root`` holds something that is neither a store nor an unfinished build."""
     if (root / MANIFEST).is_file() or layout.head_path(root).is_file():
         return
-    if root.exists() and (not root.is_dir() or any(path.name not in _OURS for path in root.iterdir())):
+    if root.exists() and (not root.is_dir() or any(path.name != layout.BUILD for path in root.iterdir())):
         raise StoreError(f"Expected an empty or new directory at {root}. Got something else. Choose another --out.")
 
 
@@ -71,8 +68,7 @@ def begin(root: Path, head: Head) -> bool:
         atomic.write_text(layout.head_path(root), head.to_json())
     else:
         check_same_head(pinned, head)
-        # What killed writers of this build left behind.
-        atomic.remove(root / layout.BUILD if finished else layout.staging_path(root))
+        atomic.remove(layout.staging_path(root))  # what killed writers of this build left behind
     return not finished
 
 

@@ -285,6 +285,18 @@ def test_shared_arrays_rebuild_the_codec(name: str, config: Config, with_bias: b
 
 
 @each_codec
+def test_an_id_that_the_sample_never_saw_emitted_is_refused_when_it_is(name: str) -> None:
+    output, head = linear_output(64, 40)
+    bias = torch.zeros(40)
+    bias[5] = -1e4
+    off = Head(head.weight_VD, bias)
+    codec = fit_codec(name, {}, Sample(hidden_FD=output.hidden_LD, head=off))
+    codec.encode(Output(off.logits(output.hidden_LD), output.hidden_LD))
+    with pytest.raises(InputError, match="Expected id 5 never to be emitted"):
+        codec.encode(output)
+
+
+@each_codec
 def test_shared_arrays_of_another_shape_are_refused(name: str) -> None:
     shared = {key: values.numpy() for key, values in fitted(name, 40, padded_from=38).shared.items()}
     wrong = [{**shared, "no_such_array": np.zeros(3, np.float32)}]

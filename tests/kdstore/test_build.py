@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from kdstore.codecs import DenseSignal
 from kdstore.store.reader import Store
 
 from .conftest import Run, make_rows, write_rows
@@ -43,8 +45,12 @@ def test_every_row_comes_back_once_with_its_text_and_tokens(built: Path, rows: P
         assert row["labels"][-1] == row["input_ids"][-1] == tokenizer.eos_token_id
 
 
-def test_the_signal_is_the_teachers(built: Path, teacher: Path) -> None:
+@pytest.mark.parametrize("name", ["lowrank", "topk"])
+def test_the_signal_is_the_teachers(tmp_path: Path, rows: Path, teacher: Path, kdstore: Run, name: str) -> None:
     """One row at a time, through plain transformers: the same distribution as the batched build stored."""
+    built = tmp_path / "one.kd"
+    result = kdstore("build", rows, "--teacher", teacher, "--out", built, "--codec", name, "--limit", 60)
+    assert result.exit_code == 0, result.stderr
     store = Store(built)
     model = AutoModelForSeq2SeqLM.from_pretrained(teacher).eval()
     codec = store.codec()
@@ -56,8 +62,11 @@ def test_the_signal_is_the_teachers(built: Path, teacher: Path) -> None:
             log_p = torch.log_softmax(model(input_ids=inputs, labels=labels).logits[0], -1)
             predicted = model.generate(input_ids=inputs, max_new_tokens=128, do_sample=False)
         kept = codec.decode({name: torch.from_numpy(a.copy()) for name, a in row["teacher"].items()}, 1.0)
-        expected = log_p.gather(-1, kept.ids_LK)
-        torch.testing.assert_close(kept.log_probs_LK, expected, rtol=2e-3, atol=2e-3)
+        if isinstance(kept, DenseSignal):
+            torch.testing.assert_close(kept.log_probs(1.0).exp(), log_p.exp(), rtol=0, atol=0.03)
+        else:
+            expected = log_p.gather(-1, kept.ids_LK)
+            torch.testing.assert_close(kept.log_probs_LK, expected, rtol=2e-3, atol=2e-3)
         np.testing.assert_allclose(row["label_logprob"], log_p.gather(-1, labels[0][:, None])[:, 0], atol=1e-3)
         text = AutoTokenizer.from_pretrained(teacher).decode(predicted[0], skip_special_tokens=True)
         assert row["text/teacher_prediction"] == text
@@ -71,11 +80,14 @@ def test_the_same_command_gives_the_same_bytes(tmp_path: Path, rows: Path, teach
     assert a == b
 
 
-@pytest.mark.parametrize("moment", [0, 1, 2, 3, 5, 7])
+@pytest.mark.parametrize("moment", [0, 1, 2, 3, 4, 6, 8])
 def test_a_killed_build_continues_to_the_same_store(
     tmp_path: Path, rows: Path, built: Path, teacher: Path, kdstore: Run, moment: int
 ) -> None:
-    """kill -9 before the nth rename (spool, shared arrays, settings, four parts, manifest): what was complete is adopted."""
+    """kill -9 before the nth rename: what was complete is adopted.
+
+    Renames: spool, staged shared arrays, settings, published shared arrays, four parts, manifest.
+    """
     out = tmp_path / "killed.kd"
     args = [str(a) for a in ("build", rows, "--teacher", teacher, "--out", out, "--part-rows", 32, "--block-rows", 8)]
     script = (
@@ -119,6 +131,52 @@ def test_a_finished_build_is_left_alone_and_other_settings_are_refused(
     assert "settings = {} for the codec" in error_line(other)
     assert "Got {'rank': 32}" in error_line(other)
     assert kdstore("verify", "--deep", built).exit_code == 0
+
+
+def test_what_is_not_ours_is_never_removed(tmp_path: Path, rows: Path, teacher: Path, kdstore: Run) -> None:
+    thesis = tmp_path / "proj/shared/thesis.tex"
+    thesis.parent.mkdir(parents=True)
+    thesis.write_text("x")
+    result = kdstore("build", rows, "--teacher", teacher, "--out", tmp_path / "proj")
+    assert result.exit_code == 5
+    assert "an empty or new directory" in error_line(result)
+    assert thesis.read_text() == "x"
+
+
+def test_a_lost_training_store_is_built_again_beside_its_validation_store(
+    tmp_path: Path, rows: Path, teacher: Path, kdstore: Run
+) -> None:
+    train, val = tmp_path / "train.kd", tmp_path / "val.kd"
+    args = ["build", rows, "--teacher", teacher, "--out", train, "--val-out", val]
+    assert kdstore(*args).exit_code == 0
+    before = (train / "manifest.json").read_bytes()
+    shutil.rmtree(train)
+    again = kdstore(*args)
+    assert again.exit_code == 0, again.stderr
+    assert (train / "manifest.json").read_bytes() == before
+    assert not (val / ".build").exists()
+
+
+def test_a_refused_build_leaves_a_finished_store_as_it_was(
+    built: Path, rows: Path, teacher: Path, kdstore: Run
+) -> None:
+    sizes = ["--part-rows", 32, "--block-rows", 8]
+    assert kdstore("build", rows, "--teacher", teacher, "--out", built, *sizes, "--limit", 50).exit_code == 4
+    assert not (built / ".build").exists()
+
+
+def test_a_signal_needs_a_teacher_and_tokens_stay_tokens(
+    tmp_path: Path, rows: Path, teacher: Path, kdstore: Run
+) -> None:
+    out = tmp_path / "tokens.kd"
+    refused = kdstore("build", rows, "--tokenizer", teacher, "--out", out, "--codec", "topk")
+    assert refused.exit_code == 2
+    assert "Expected --teacher" in error_line(refused)
+    assert kdstore("build", rows, "--tokenizer", teacher, "--out", out).exit_code == 0
+    later = kdstore("build", rows, "--teacher", teacher, "--out", out)
+    assert later.exit_code == 4
+    assert "built without" in error_line(later)
+    assert kdstore("verify", out).exit_code == 0
 
 
 def test_train_and_validation_share_no_test_file_and_no_row(
@@ -296,10 +354,10 @@ def test_preview_and_inspect_show_what_is_there(built: Path, kdstore: Run) -> No
     assert all(t["teacher"][0][1] >= t["teacher"][1][1] for t in shown[0]["tokens"])
     info = json.loads(kdstore("inspect", built, "--json").stdout)
     assert info["rows"] == 120
-    assert info["columns"]["teacher/ids"]["stored_bytes"] > 0
+    assert info["columns"]["teacher/places"]["stored_bytes"] > 0
     on_disk = sum(p.stat().st_size for p in (built / "parts").glob("*/teacher/**/*") if p.is_file())
     assert info["signal_bytes_per_token"] == pytest.approx(on_disk / info["label_tokens"], abs=0.01)
-    assert "codec topk" in kdstore("inspect", built).stdout
+    assert "codec lowrank" in kdstore("inspect", built).stdout
 
 
 def test_ctrl_c_leaves_a_build_that_continues(tmp_path: Path, teacher: Path, kdstore: Run) -> None:

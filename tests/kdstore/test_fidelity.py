@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdstore.codecs import Codec, DenseSignal, Output, Sample, fit_codec
 from kdstore.encode.teacher import Teacher
-from kdstore.errors import CapabilityError, MismatchError
+from kdstore.errors import CapabilityError, EmptyInputError, MismatchError
 from kdstore.fidelity.divergence import DIVERGENCES
 from kdstore.fidelity.drift import Drift, ratio
 from kdstore.fidelity.measure import Subject, measure
@@ -120,6 +120,19 @@ def test_what_a_codec_cannot_serve_is_not_measured(probe: Probe) -> None:
     assert sampled[0].kl_mean is None
 
 
+def test_a_temperature_that_a_codec_serves_alone_is_measured(probe: Probe) -> None:
+    codec = fit_codec("topk", {"temperatures": [3.0]}, probe.sample)
+    assert {r.temperature for r in measure([Subject(codec, 0)], probe, frequencies(probe))[0]} == {3.0}
+
+
+def test_a_student_that_is_the_teacher_is_refused(probe: Probe, student: Teacher) -> None:
+    with torch.no_grad():
+        logits_LV = student.logits(probe.inputs, probe.labels)
+    itself = Probe(probe.inputs, probe.labels, Sample(logits_FV=logits_LV))
+    with pytest.raises(CapabilityError, match="differs from the teacher"):
+        measure([Subject(dense(itself), 0)], itself, TrainedStudent(student, "0" * 64))
+
+
 def test_batches_are_whole_rows_and_what_is_left_is_not_counted(probe: Probe) -> None:
     record = measure([Subject(dense(probe), 0)], probe, frequencies(probe), batch_positions=25)[0][0]
     sizes = [batch.positions for batch in probe.batches(25)]
@@ -169,6 +182,17 @@ def test_trials_measure_bytes_on_disk_and_a_target_picks_among_them(probe: Probe
     with pytest.raises(CapabilityError, match="at most 1 bytes"):
         recommend(trials, None, 1)
     assert isinstance(trials[0], Trial)
+
+
+def test_a_target_is_not_met_by_serving_less_or_by_measuring_nothing(probe: Probe) -> None:
+    fit, rest = probe.head(60)
+    sampled = [Candidate("sampled", {"draws": n}) for n in (5, 500)]
+    trials = run_trials([*sampled, Candidate("dense", {})], fit.sample, rest, frequencies(probe), Layout(8, 1000))
+    assert recommend(trials, 90, None) is trials[2]
+    assert recommend(trials[:2], None, 1e6) is trials[1], "more draws are truer"
+    empty = run_trials(sampled, fit.sample, rest.rows(0, 0), frequencies(probe), Layout(8, 1000))
+    with pytest.raises(EmptyInputError, match="left to measure"):
+        recommend(empty, 10, None)
 
 
 def test_drift_tells_rows_that_the_fit_has_not_seen_from_those_it_has() -> None:

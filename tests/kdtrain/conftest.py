@@ -12,7 +12,7 @@ from kdstore.codecs import Output
 from kdstore.schema import RaggedText, RaggedTokens, Scalar, Schema, TeacherSignal, Vector
 from kdstore.store.manifest import CodecRecord, Fidelity, Head, Limits, TeacherRecord, TokenizerRecord
 from kdstore.store.reader import Store
-from kdstore.store.shared import write_shared
+from kdstore.store.shared import publish_shared, stage_shared
 from kdstore.store.writer import begin, finalize, write_part
 from kdtrain.models import tokenizer as tokenizers
 
@@ -96,7 +96,8 @@ def make_store(tokenizer_dir, vocab_size) -> MakeStore:
         }
         head = Head(**{**settings, **head})
         begin(root, head)
-        write_shared(root, shared)
+        stage_shared(root, shared)
+        publish_shared(root)
         tokenizer = tokenizers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
         tokenizer.save_pretrained(root / "tokenizer")
         samples = [_row(rng, index, kept, vocab_size, shift) for index in range(rows)]
