@@ -94,7 +94,7 @@ def _check_numbers(signal: Signal, codec: str) -> None:
 
 
 def _errors(signal: Signal, labels_L: Tensor, stored_L: Tensor) -> Tensor:
-    """How far a signal is from giving labels these log-probabilities, in nats, float [L]; NaN where nothing is known."""
+    """How far a signal is from giving labels these log-probabilities, in nats, float [L]; NaN where unknown."""
     if isinstance(signal, DenseSignal):
         error_L = (signal.log_probs(1.0).gather(-1, labels_L[:, None])[:, 0] - stored_L).abs()
     else:

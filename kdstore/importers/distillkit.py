@@ -175,7 +175,7 @@ def _check_columns(path: Path, file: pq.ParquetFile) -> None:
             plausible = _PAGES_BYTES + _VALUE_BYTES * column.num_values
             if column.num_values < 0 or not 0 <= column.total_uncompressed_size <= plausible:
                 raise InputError(
-                    f"Expected at most {plausible:,} bytes for the {column.num_values:,} values of a column in {path}. "
+                    f"Expected at most {plausible:,} bytes for {column.num_values:,} values of a column in {path}. "
                     f"Got {column.total_uncompressed_size:,}. Capture it again."
                 )
 

@@ -34,7 +34,8 @@ def verify(root: Path, *, quick: bool, advance: Callable[[int], None]) -> Verify
     """Check every part and go on after a bad one; ``advance`` is told the rows of each part.
 
     ``quick`` checks that all files have their recorded sizes and checksums. Otherwise every chunk is decoded too,
-    those of shared arrays as well, and every row's values are checked: ids within the vocabulary, text in UTF-8, unique row ids, finite numbers.
+    those of shared arrays as well, and every row's values are checked: ids within the vocabulary, text in UTF-8,
+    unique row ids, finite numbers.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from kdstore.codecs import Codec, Output
 from kdstore.encode._label_fit import LabelFit, fit_labels
 from kdstore.encode.alignment import check_alignment
-from kdstore.errors import MismatchError
+from kdstore.errors import CorruptStoreError, MismatchError
 from kdstore.schema import RaggedText, RaggedTokens, Scalar, Schema, TeacherSignal
 from kdstore.store.manifest import ImportRecord
 from kdstore.store.reader import Store
@@ -101,6 +101,12 @@ def test_an_unknown_task_is_said_to_be_unknown(rewrite: Rewrite) -> None:
     reasons = check_alignment(rewrite(task="gone"), [0, 1])
     assert [reason.partition(":")[0] for reason in reasons] == ["template", "labels"]
     assert "'gone'" in reasons[0]
+
+
+@pytest.mark.parametrize("template", ["{", "{assertion!z}", "{assertion:>2000000000}", "{assertion.__class__}"])
+def test_a_template_of_others_is_never_filled_in(rewrite: Rewrite, template: str) -> None:
+    reasons = check_alignment(rewrite(task="gone", template=template), [0])
+    assert [reason.partition(":")[0] for reason in reasons] == ["template", "labels"]
 
 
 def test_another_tokenizer_is_found_at_its_first_token(rewrite: Rewrite, other_tokenizer: Path) -> None:
@@ -290,6 +296,22 @@ def test_nothing_is_claimed_where_nothing_is_known() -> None:
     schema, rows = signals(codec)
     unknown = [{**row, "label_logprob": np.full(12, -np.inf, np.float32)} for row in rows]
     assert fit_labels(codec, schema, unknown) is None
+
+
+@each_codec
+def test_signals_that_are_no_numbers_are_damage(name: str, config: dict[str, Any]) -> None:
+    codec = fitted(name, VOCAB, config)
+    schema, rows = signals(codec)
+    broken = type(codec)(codec.config, VOCAB, {key: _spoilt(values) for key, values in codec.shared.items()})
+    rows = [{**row, "teacher": {key: _spoilt(values) for key, values in row["teacher"].items()}} for row in rows]
+    with pytest.raises(CorruptStoreError, match="Got NaN"):
+        fit_labels(broken, schema, rows)
+
+
+def _spoilt(values: Any) -> Any:
+    """The numbers with NaN among them, where they can have one."""
+    floating = values.is_floating_point() if isinstance(values, torch.Tensor) else values.dtype.kind == "f"
+    return values * float("nan") if floating else values
 
 
 def test_a_codec_without_t_1_is_said_to_be_unknown(rewrite: Rewrite, sound: Path, kdstore: Run) -> None:

@@ -205,6 +205,79 @@ def test_settings_and_files_that_cannot_be_right_are_refused(
         assert not (tmp_path / "a.kd").exists()
 
 
+@pytest.mark.parametrize("power", [-1, 17, 10**30])
+def test_a_power_that_no_polynomial_has_is_refused(
+    tmp_path: Path, sequences: Rows, teacher: Path, kdstore: Run, power: int
+) -> None:
+    source = write(
+        tmp_path / "captured", columns(sequences[:1], EXACT), POLYNOMIAL | {"polynomial_terms": [0, power]}
+    )
+    args = ("--format", "distillkit", "--tokenizer", teacher, *KNOWN, "--out", tmp_path / "a.kd")
+    result = kdstore("import", source, *args)
+    assert result.exit_code == 3, result.output
+    assert "polynomial_terms" in error_line(result)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("d: 401\nk: &k 8\nexact_k: *k\nresidual_bins: []", "without aliases"),
+        ("d: 401\nk: " + "9" * 5000, "Expected YAML"),
+        ("d: 401\nk: 0x" + "9" * 5000, "Got an integer of 20,000 bits at k"),
+        ("d: 2001-99-99", "Expected YAML"),
+    ],
+)
+def test_a_config_that_grows_when_it_is_read_is_refused(
+    tmp_path: Path, sequences: Rows, teacher: Path, kdstore: Run, text: str, message: str
+) -> None:
+    source = write(tmp_path / "captured", columns(sequences[:1], EXACT), EXACT)
+    (source / "compression_config.yaml").write_text(text)
+    args = ("--format", "distillkit", "--tokenizer", teacher, *KNOWN, "--out", tmp_path / "a.kd")
+    result = kdstore("import", source, *args)
+    assert result.exit_code == 3, result.output
+    assert message in error_line(result)
+
+
+def test_a_row_group_that_would_fill_memory_is_refused(
+    tmp_path: Path, sequences: Rows, teacher: Path, kdstore: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write(tmp_path / "captured", columns(sequences, EXACT), EXACT)
+    values = sum(len(logits) * 32 for _, logits in sequences)
+    args = ("import", source, "--format", "distillkit", "--tokenizer", teacher, *KNOWN, "--out", tmp_path / "a.kd")
+    monkeypatch.setattr("kdstore.importers.distillkit._MAX_GROUP_VALUES", values - 1)
+    result = kdstore(*args)
+    assert result.exit_code == 3
+    assert f"Got {values:,} in the 30 rows of one. Write smaller row groups" in error_line(result)
+    monkeypatch.setattr("kdstore.importers.distillkit._MAX_GROUP_VALUES", values)
+    assert kdstore(*args).exit_code == 0
+
+
+def test_a_column_that_unpacks_to_more_than_its_values_is_refused(
+    tmp_path: Path, sequences: Rows, teacher: Path, kdstore: Run
+) -> None:
+    source = write(tmp_path / "captured", columns(sequences, EXACT), EXACT)
+    path = source / "data_0.parquet"
+    size = pq.ParquetFile(path).metadata.row_group(0).column(1).total_uncompressed_size
+    true, false = varint(size), varint((1 << 20) - 1)
+    assert len(true) == len(false) == 3
+    head, footer = path.read_bytes()[:-3000], path.read_bytes()[-3000:]
+    assert true in footer
+    path.write_bytes(head + footer.replace(true, false))
+    args = ("--format", "distillkit", "--tokenizer", teacher, *KNOWN, "--out", tmp_path / "a.kd")
+    result = kdstore("import", source, *args)
+    assert result.exit_code == 3, result.output
+    assert "values of a column" in error_line(result)
+
+
+def varint(value: int) -> bytes:
+    """A positive number as parquet's footer keeps it."""
+    value, found = 2 * value, bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
+
+
 def test_a_capture_at_an_unknown_temperature_gives_tokens_only(
     tmp_path: Path, sequences: Rows, teacher: Path, kdstore: Run
 ) -> None:

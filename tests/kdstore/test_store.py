@@ -1,5 +1,6 @@
 """A store gives back what was written, and notices every change to its files."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdstore.errors import CorruptStoreError, StoreError
+from kdstore.errors import CorruptStoreError, StoreError, UsageError
 from kdstore.schema import (
     MultiHot,
     RaggedText,
@@ -24,10 +25,24 @@ from kdstore.schema import (
     Vector,
     concatenate,
 )
-from kdstore.store.manifest import Head, Limits, TokenizerRecord
+from kdstore.store import atomic
+from kdstore.store.manifest import (
+    Head,
+    Limits,
+    SharedArray,
+    TeacherRecord,
+    TokenizerRecord,
+    file_record,
+    make_manifest,
+    read_manifest,
+    write_manifest,
+)
 from kdstore.store.reader import Store
+from kdstore.store.shared import publish_shared, read_shared, shared_records, stage_shared
 from kdstore.store.writer import begin, finalize, write_part
+from kdstore.validation import parse
 
+from ..small_store import write_store
 from .conftest import Run
 
 SCHEMA = Schema(
@@ -278,7 +293,7 @@ def test_a_hidden_file_of_the_system_does_not_stop_a_build(tmp_path: Path) -> No
 def reseal(root: Path, index: int, change) -> None:
     """Change a part's record, then make every checksum above it right again, as an attacker would."""
     from kdstore.store import layout
-    from kdstore.store.manifest import make_manifest, read_manifest, sha256_file, write_manifest
+    from kdstore.store.manifest import sha256_file
     from kdstore.store.writer import read_part_record
 
     manifest = read_manifest(root)
@@ -321,9 +336,101 @@ def test_a_record_that_lies_under_good_checksums_is_refused(store: Store, kdstor
         list(Store(store.root).scan())
 
 
-def test_a_head_that_lies_under_good_checksums_is_refused(store: Store) -> None:
-    from kdstore.store.manifest import make_manifest, write_manifest
+@pytest.mark.parametrize("shift", [1, -1])
+def test_lengths_of_a_nested_axis_that_lie_under_good_checksums_are_refused(
+    tmp_path: Path, kdstore: Run, shift: int
+) -> None:
+    root = tmp_path / "s.kd"
+    signal = TeacherSignal(name="teacher", arrays=(SignalArray(name="bits", dtype="uint8", most=9),))
+    schema = Schema(fields=(RaggedText(name="id"), RaggedTokens(name="labels", dtype="uint16"), signal))
+    settled = head(4, 4, 4).model_copy(update={"schema_": schema})
+    teacher = {"bits": np.zeros(6, np.uint8), "kept/lengths": np.array([1, 2, 3])}
+    block = schema.pack([{"id": str(index), "labels": [5, 6, 7], "teacher": teacher} for index in range(4)])
+    begin(root, settled)
+    write_part(root, 0, block, 4)
+    finalize(root, settled)
+    list(Store(root).scan())
+    # The same number of label tokens as before, but the lengths of the rows say otherwise.
+    other = tmp_path / "other"
+    lengths = block.arrays["labels/lengths"] + np.array([0, 0, 0, shift], np.int64)
+    block.arrays["labels/lengths"] = lengths.astype(np.uint32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kdstore.store.writer.block_offsets", lambda block, axis, rows: offsets[axis])
+        offsets = json.loads((root / "parts" / "00000" / "part.json").read_text())["block_offsets"]
+        begin(other, settled)
+        write_part(other, 0, block, 4)
+        finalize(other, settled)
+    with pytest.raises(CorruptStoreError, match="lengths along 'labels'"):
+        list(Store(other).scan())
+    with pytest.raises(CorruptStoreError, match="lengths along 'labels'"):
+        list(Store(other).scan(["teacher"]))
+    assert kdstore("verify", other).exit_code == 6
 
+
+def test_verify_reads_shared_arrays(tmp_path: Path, kdstore: Run) -> None:
+    root = write_store(tmp_path / "s.kd", "lowrank").root
+    assert kdstore("verify", root).exit_code == 0
+    record = Store(root).head.codec
+    assert record is not None
+    name = next(name for name, array in record.shared.items() if array.dtype.startswith("float"))
+    shared = read_shared(root, record.shared)
+    shared[name].flat[0] = np.nan
+    shutil.rmtree(root / "shared")
+    stage_shared(root, shared)
+    publish_shared(root)
+    seal(root, record.shared)
+    result = kdstore("verify", root)
+    assert result.exit_code == 6
+    assert "checksum" in result.stderr
+    seal(root, shared_records(shared))
+    result = kdstore("verify", root)
+    assert result.exit_code == 6
+    assert f"Expected numbers in the shared array {name}" in " ".join(result.stderr.split())
+    assert kdstore("verify", "--quick", root).exit_code == 0
+
+
+def seal(root: Path, shared: dict[str, SharedArray]) -> None:
+    """Make the manifest say that these are the shared arrays, and that their files are as they are."""
+    manifest = read_manifest(root)
+    assert manifest.head.codec is not None
+    codec = manifest.head.codec.model_copy(update={"shared": shared})
+    files = {name: file_record(root / name) for name in manifest.shared_files}
+    write_manifest(root, make_manifest(manifest.head.model_copy(update={"codec": codec}), manifest.parts, files))
+
+
+def test_a_wrong_value_is_named_in_brief_however_large_it_becomes() -> None:
+    value: list[object] = ["lol"] * 10
+    for _ in range(12):
+        value = [value] * 10
+    for wrong in (value, {"a": value}, "x" * 100_000, 1 << 100_000):
+        with pytest.raises(UsageError, match="Got ") as caught:
+            parse(Limits, {"max_input_tokens": wrong, "max_output_tokens": 1, "overlong": "skip"}, "limits")
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("change", [{"dtype": "fp8"}, {"batch_size": 0}, {"batch_size": 1 << 21}, {"threads": 0}])
+def test_a_teacher_that_cannot_be_is_refused(change: dict[str, object]) -> None:
+    good = {"name": "t", "revision": None, "weights_sha256": "0" * 64, "dtype": "bf16", "device": "cpu"}
+    good |= {"batch_size": 8, "threads": 2}
+    TeacherRecord.model_validate(good)
+    with pytest.raises(ValueError, match=next(iter(change))):
+        TeacherRecord.model_validate(good | change)
+
+
+def test_what_stops_a_writer_is_not_hidden_by_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that still write make the removal of their directory fail."""
+
+    def busy(path: Path, *, dir_fd: int | None = None) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+
+    monkeypatch.setattr("os.rmdir", busy)
+    with pytest.raises(KeyboardInterrupt), atomic.staging(tmp_path, "s"):
+        raise KeyboardInterrupt
+    with pytest.raises(OSError, match="not empty"), atomic.staging(tmp_path, "s"):
+        pass
+
+
+def test_a_head_that_lies_under_good_checksums_is_refused(store: Store) -> None:
     manifest = store.manifest
     tokenizer = manifest.head.tokenizer
     for update in (

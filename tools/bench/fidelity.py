@@ -200,7 +200,7 @@ def _print(records: Sequence[Mapping[str, Any]]) -> None:
     columns = ("codec", "bytes_per_token", "shared_bytes_per_token", "temperature", "angle_deg", "angle_worst_deg",
                "norm_ratio", "kl_mean", "kl_p99", "encode_tok_s", "decode_tok_s")  # fmt: skip
     for column in (*columns, "settings"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for record in records:
         row = [f"{record[c]:.4g}" if isinstance(record[c], float) else str(record[c]) for c in columns]
         table.add_row(*row, " ".join(f"{key}={value}" for key, value in record["settings"].items()))
