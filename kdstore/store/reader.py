@@ -12,7 +12,6 @@ from kdstore.errors import CorruptStoreError
 from kdstore.schema import ROW_AXIS, Arrays, ArraySpec, Block, Schema, TeacherSignal
 from kdstore.store import layout
 from kdstore.store.manifest import (
-    CodecRecord,
     FileRecord,
     Head,
     Manifest,
@@ -95,7 +94,7 @@ class Store:
         record = self.head.codec
         if record is None:
             return None
-        codec = build_codec(record.name, record.config, self.head.vocab_size, self._shared(record))
+        codec = build_codec(record.name, record.config, self.head.vocab_size, self.shared_arrays())
         signals = [field for field in self.schema.fields if isinstance(field, TeacherSignal)]
         if [signal.arrays for signal in signals] != [codec.arrays()]:
             raise CorruptStoreError(
@@ -104,18 +103,30 @@ class Store:
             )
         return codec
 
-    def _shared(self, codec: CodecRecord) -> Arrays:
-        from kdstore.codecs import CODECS, MASK
+    def shared_arrays(self) -> Arrays:
+        """What the codec keeps once for the whole store, by name; nothing for a store of tokens.
 
-        known = {*CODECS.get(codec.name).shared_names, MASK}
-        largest = max((math.prod(array.shape) for array in codec.shared.values()), default=0)
-        if not set(codec.shared) <= known or largest > self.head.vocab_size * _SHARED_WIDTH:
+        Raises
+        ------
+        CorruptStoreError
+            An array is missing, changed, of another codec, or larger than any codec's.
+        UnknownNameError
+            No such codec is installed.
+        """
+        from kdstore.codecs import CODECS, MASK  # imports torch, which opening a store must not
+
+        record = self.head.codec
+        if record is None:
+            return {}
+        known = {*CODECS.get(record.name).shared_names, MASK}
+        largest = max((math.prod(array.shape) for array in record.shared.values()), default=0)
+        if not set(record.shared) <= known or largest > self.head.vocab_size * _SHARED_WIDTH:
             raise CorruptStoreError(
-                f"Expected the shared arrays of the codec {codec.name!r} in {self.root}. Got others. "
+                f"Expected the shared arrays of the codec {record.name!r} in {self.root}. Got others. "
                 "Build the store again."
             )
         check_files(self.root, _below(self.manifest.shared_files, layout.SHARED), checksums=True)
-        return read_shared(self.root, codec.shared)
+        return read_shared(self.root, record.shared)
 
     def blocks(self) -> list[tuple[int, int]]:
         """Every block of the store as (part, block), in the order they were written."""

@@ -11,7 +11,6 @@ from kdstore.schema import Array, Block, RaggedText
 from kdstore.store import layout
 from kdstore.store.manifest import check_files
 from kdstore.store.reader import Store
-from kdstore.store.shared import read_shared
 
 
 @dataclass
@@ -46,8 +45,8 @@ def verify(root: Path, *, quick: bool, advance: Callable[[int], None]) -> Verify
     report = VerifyReport(root)
     try:
         check_files(root, store.manifest.shared_files, checksums=True)
-        if not quick and store.head.codec:
-            for name, values in read_shared(root, store.head.codec.shared).items():
+        if not quick:
+            for name, values in store.shared_arrays().items():
                 _check_numbers(values, f"the shared array {name} of {root}")
     except CorruptStoreError as error:
         report.problems.append(str(error))

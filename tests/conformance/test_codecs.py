@@ -285,6 +285,13 @@ def test_shared_arrays_rebuild_the_codec(name: str, config: Config, with_bias: b
 
 
 @each_codec
+def test_shared_arrays_have_the_names_that_the_codec_says(name: str) -> None:
+    """A reader knows them before it reads any."""
+    codec = fitted(name, 40, padded_from=38)
+    assert set(codec.shared) - {"mask"} <= set(codec.shared_names)
+
+
+@each_codec
 def test_an_id_that_the_sample_never_saw_emitted_is_refused_when_it_is(name: str) -> None:
     output, head = linear_output(64, 40)
     bias = torch.zeros(40)
