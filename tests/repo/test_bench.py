@@ -25,28 +25,32 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random T5 with a byte-level tokenizer."""
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two random T5s with one byte-level tokenizer."""
+    import torch
     from transformers import T5Config, T5ForConditionalGeneration
 
     from kdtrain.models.tokenizer import train
 
-    directory = tmp_path_factory.mktemp("teacher")
     tokenizer = train([row["assertion"] for row in make_rows(100)], vocab_size=300)
-    tokenizer.save_pretrained(directory)
     config = T5Config(
         vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
         decoder_start_token_id=0, initializer_factor=3.0,
     )  # fmt: skip
-    T5ForConditionalGeneration(config).save_pretrained(directory)
-    return directory
+    found = []
+    for seed, name in enumerate(("teacher", "student")):
+        torch.manual_seed(seed)
+        found.append(tmp_path_factory.mktemp(name))
+        tokenizer.save_pretrained(found[-1])
+        T5ForConditionalGeneration(config).save_pretrained(found[-1])
+    return found
 
 
-def test_codecs_and_foreign_formats_are_measured_on_the_same_positions(tmp_path: Path, teacher: Path) -> None:
+def test_codecs_and_foreign_formats_are_measured_on_the_same_positions(tmp_path: Path, models: list[Path]) -> None:
     rows, out = write_rows(tmp_path / "rows.jsonl", make_rows(300)), tmp_path / "out.json"
     names = "lowrank,topk-leftover-tail,predecessor-4bit-jsonl,lowrank-from-predecessor"
     result = run(
-        "tools/bench/fidelity.py", "--teacher", teacher, "--rows", rows, "--student", teacher,
+        "tools/bench/fidelity.py", "--teacher", models[0], "--rows", rows, "--student", models[1],
         "--codecs", names, "--json", out,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
