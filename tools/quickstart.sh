@@ -23,14 +23,15 @@ step "2. Train a tiny teacher, tokenizer included, from scratch" \
 step "3. Run the teacher and keep its signal" \
     kdstore build "$out/rows.jsonl" --teacher "$out/teacher/final_model" \
     --out "$out/train.kd" --val-out "$out/val.kd" --max-input-len 256 --max-output-len 64
-step "4. Check the store, and how true its signal is" \
+step "4. Check the store" \
     kdstore verify "$out/train.kd"
-kdstore fidelity "$out/train.kd" --plot "$out/fidelity.png"
-step "5. Train a smaller student from the store, and evaluate it" \
+step "5. See how true its signal is to the teacher" \
+    kdstore fidelity "$out/train.kd" --plot "$out/fidelity.png"
+step "6. Train a smaller student from the store, and evaluate it" \
     kdtrain student "$out/train.kd" --val "$out/val.kd" --recipe quickstart_student --output-dir "$out/student"
-step "6. Evaluate the teacher on the same rows" \
+step "7. Evaluate the teacher on the same rows" \
     kdeval run "$out/teacher/final_model" --data "$out/val.kd" --into "$out/teacher"
-step "7. Write the report" \
+step "8. Write the report" \
     kdeval report "$out/student" --teacher-run "$out/teacher" --out "$out/report.html"
 
 cat <<END

@@ -76,6 +76,7 @@ class Codec(ABC, Generic[C]):
         self.shared = dict(shared)
         self._derived: dict[tuple[str, torch.device], Tensor] = {}
         self._check_shared()
+        self._switches_off = MASK in shared and bool((shared[MASK] == _SWITCHED_OFF).any())
         self.allowed = vocab_size - int((shared[MASK] > 0).sum()) if MASK in shared else vocab_size
 
     @classmethod
@@ -153,6 +154,11 @@ class Codec(ABC, Generic[C]):
                 f"Got {name!r}. Use one of these, or build the store with --codec lowrank."
             )
 
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of the arrays kept once for the whole store."""
+        return sum(values.nbytes for values in self.shared.values())
+
     @abstractmethod
     def summary(self) -> str:
         """What is kept, in one line for people."""
@@ -169,7 +175,9 @@ class Codec(ABC, Generic[C]):
 
     def mask_on(self, device: torch.device) -> Tensor | None:
         """Ids never emitted, bool [V]; None where there are none."""
-        return self.shared_on(MASK, device).bool() if MASK in self.shared else None
+        if MASK not in self.shared:
+            return None
+        return self.derived("mask as bool", device, lambda: self.shared_on(MASK, device).bool())
 
     def masked(self, logits_LV: Tensor) -> Tensor:
         """Decoded logits [L, V] with -inf for ids never emitted."""
@@ -178,6 +186,8 @@ class Codec(ABC, Generic[C]):
 
     def _check_masked(self, logits_LV: Tensor, mask_V: Tensor) -> None:
         """Refuse an id that the sample has never seen emitted, and this output does emit."""
+        if not self._switches_off:
+            return
         off_V = self.shared_on(MASK, logits_LV.device) == _SWITCHED_OFF
         top_L1 = logits_LV.masked_fill(mask_V, -torch.inf).amax(-1, keepdim=True)
         emitted_LX = logits_LV[:, off_V] > top_L1 - NEVER

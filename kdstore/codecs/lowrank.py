@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kdstore.codecs import CODECS, Codec, CodecConfig, DenseSignal, Output, Sample
 from kdstore.codecs._basis import weighted_basis
+from kdstore.codecs._integers import pack_nibbles, unpack_nibbles
 from kdstore.codecs._logits import centre
 from kdstore.errors import CorruptStoreError
 from kdstore.schema import Dtype, SignalArray
@@ -175,7 +176,7 @@ class LowRank(Codec[LowRankConfig]):
         if self.counts[8]:
             arrays["coarse"] = coarse_LR.to(torch.int8)
         if self.counts[4]:
-            arrays["fine"] = _packed(fine_LR.to(torch.int8))
+            arrays["fine"] = pack_nibbles(fine_LR.to(torch.int8) & 15)
         return arrays
 
     def _coefficients(self, logits_LV: Tensor) -> Tensor:
@@ -228,7 +229,7 @@ class LowRank(Codec[LowRankConfig]):
         """
         parts = [arrays[name].float() for name in ("wide", "coarse") if name in arrays]
         if "fine" in arrays:
-            parts.append(_unpacked(arrays["fine"]).float())
+            parts.append(_signed(unpack_nibbles(arrays["fine"], self.counts[4])).float())
         logits_LV = self._logits(torch.cat(parts, dim=-1))
         rank_X = arrays["places"].long() + _PAGE * arrays["pages"].long()
         # On a GPU the lookup itself refuses, without waiting for it here.
@@ -279,16 +280,9 @@ def _in_parts(value_X: Tensor, repeats_X: Tensor) -> Tensor:
     return (left_Y.clamp(max=_MOST[8]) * value_X.sign().repeat_interleave(repeats_X)).to(torch.int8)
 
 
-def _packed(values_LR: Tensor) -> Tensor:
-    """Two numbers from -7 to 7 in a byte, the first in the low nibble: uint8 [L, R / 2]."""
-    nibbles_LR = (values_LR & 15).to(torch.uint8)
-    return nibbles_LR[:, ::2] | (nibbles_LR[:, 1::2] << 4)
-
-
-def _unpacked(packed_LH: Tensor) -> Tensor:
-    """The inverse of `_packed`: int8 [L, R]."""
-    nibbles_LH2 = torch.stack([packed_LH & 15, packed_LH >> 4], dim=-1).to(torch.int8)
-    return ((nibbles_LH2 ^ 8) - 8).flatten(1)
+def _signed(nibbles: Tensor) -> Tensor:
+    """Numbers from -7 to 7 of their nibbles in two's complement, int8."""
+    return (nibbles.to(torch.int8) ^ 8) - 8
 
 
 def _log(values: Tensor) -> Tensor:

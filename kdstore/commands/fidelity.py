@@ -142,11 +142,7 @@ def _print_costs(found: dict[str, Any], codec: "CodecRecord") -> None:
 
 def _print_records(records: "Sequence[Fidelity]", when: str) -> None:
     first = records[0]
-    stdout.print(
-        f"Measured {when}: {first.positions:,} label tokens that no fit has seen, in batches of at least "
-        f"{first.batch_positions:,}; gradients of {first.reference}, {first.reference_kl:.2f} nats from the teacher.",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+    stdout.print(f"Measured {when}: {first.basis}.", markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     table.add_column("codec")
     table.add_column("bytes/token", justify="right")

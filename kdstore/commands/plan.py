@@ -163,7 +163,7 @@ def _plain(found: "Survey", best: "Trial | None", command: str | None) -> dict[s
                 "codec": trial.codec.name,
                 "settings": trial.codec.config.model_dump(mode="json"),
                 "bytes_per_token": round(trial.bytes_per_token, 3),
-                "shared_bytes": trial.shared_bytes,
+                "shared_bytes": trial.codec.shared_bytes,
                 "total_bytes": round(trial.total_bytes(found.label_tokens)),
                 "minutes": round(found.minutes(trial), 3),
                 "recommended": trial is best,
@@ -178,11 +178,10 @@ def _plain(found: "Survey", best: "Trial | None", command: str | None) -> dict[s
 def _print(found: "Survey", best: "Trial | None", command: str | None) -> None:
     record = next(record for trial in found.trials for record in trial.fidelity)
     stdout.print(
-        f"{found.rows:,} rows, {found.label_tokens:,} label tokens. Measured on {record.positions:,} of these, in "
-        f"batches of at least {record.batch_positions:,}; gradients of {record.reference}, "
-        f"{record.reference_kl:.2f} nats from the teacher.",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+        f"{found.rows:,} rows, {found.label_tokens:,} label tokens. Measured on {record.basis}.",
+        markup=False,
+        soft_wrap=True,
+    )
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     table.add_column("codec")
@@ -214,7 +213,7 @@ def _line(found: "Survey", trial: "Trial", best: bool) -> list[Text]:
             "*" if best else "",
             f"{codec} {settings_text({key: value for key, value in settings.items() if key in varied})}",
             f"{trial.bytes_per_token:,.1f}",
-            decimal(trial.shared_bytes),
+            decimal(trial.codec.shared_bytes),
             decimal(round(trial.total_bytes(found.label_tokens))),
             *(f"{angles[T]:.1f}" if T in angles else "-" for T in (1.0, 2.0, 4.0)),
             f"{found.minutes(trial):,.1f}",

@@ -57,7 +57,6 @@ def measure(
     probe: Probe,
     reference: Reference,
     *,
-    temperatures: Sequence[float] | None = None,
     divergences: Sequence[str] = tuple(DIVERGENCES),
     batch_positions: int = POSITIONS,
     advance: Callable[[int], None] = lambda steps: None,
@@ -72,8 +71,8 @@ def measure(
         Rows that no fit has seen.
     reference
         Whose gradients are compared.
-    temperatures, divergences
-        At which, and of which loss; by default 1, 2 and 4, and those that a subject serves alone.
+    divergences
+        Of which losses; at T = 1, 2 and 4, and at the temperatures that a subject serves alone.
     batch_positions
         Label positions per batch, at least.
     advance
@@ -82,7 +81,7 @@ def measure(
     if not probe.positions:
         return [[] for _ in subjects]
     own = (T for subject in subjects for T in subject.codec.temperatures or ())
-    temperatures = temperatures or sorted({*TEMPERATURES, *own})
+    temperatures = sorted({*TEMPERATURES, *own})
     found = [defaultdict[tuple[str, float], _Readings](_Readings) for _ in subjects]
     reference_kl, offset = [], 0
     for batch in probe.batches(batch_positions):
@@ -106,12 +105,22 @@ def measure(
         "positions": offset,
         "batch_positions": min(batch_positions, offset),
     }
+    return [_records(subject, readings, common) for subject, readings in zip(subjects, found, strict=True)]
+
+
+def _records(
+    subject: Subject, readings: Mapping[tuple[str, float], "_Readings"], common: Mapping[str, Any]
+) -> list[Fidelity]:
+    codec = subject.codec
+    identity = {
+        "codec": codec.name,
+        "settings": codec.config.model_dump(mode="json"),
+        "bytes_per_token": subject.bytes_per_token,
+        "shared_bytes": codec.shared_bytes,
+    }
     return [
-        [
-            Fidelity(**common, **readings.summary(), **_identity(subject), divergence=divergence, temperature=T)
-            for (divergence, T), readings in per_subject.items()
-        ]
-        for subject, per_subject in zip(subjects, found, strict=True)
+        Fidelity(**common, **identity, **reading.summary(), divergence=divergence, temperature=T)
+        for (divergence, T), reading in readings.items()
     ]
 
 
@@ -121,16 +130,6 @@ def _check_reference(reference: Reference, kl_L: Tensor) -> None:
             f"Expected a student with finite logits that differs from the teacher. Got {reference.name}, "
             f"{float(kl_L.mean()):.2g} nats from it. Measure at another one."
         )
-
-
-def _identity(subject: Subject) -> dict[str, Any]:
-    codec = subject.codec
-    return {
-        "codec": codec.name,
-        "settings": codec.config.model_dump(mode="json"),
-        "bytes_per_token": subject.bytes_per_token,
-        "shared_bytes": sum(values.nbytes for values in codec.shared.values()),
-    }
 
 
 @dataclass

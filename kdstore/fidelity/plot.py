@@ -79,7 +79,7 @@ def draw(
     if chosen:
         handles.append(Line2D([], [], label=what, ls="none", **_RING))
     figure.legend(handles=handles, loc="outside upper center", ncols=8, frameon=False)
-    figure.supxlabel(_caption(drawn[0]), fontsize=7.5, color=_MUTED)
+    figure.supxlabel(drawn[0].basis, fontsize=7.5, color=_MUTED)
     figure.savefig(path, format="png")
 
 
@@ -119,10 +119,3 @@ def _axes(panel: Axes, title: str, levels: Mapping[float, str], wide: bool) -> N
             f"{name} {degrees:g}", (1, degrees), (0, 2), xycoords=("axes fraction", "data"),
             textcoords="offset points", ha="right", fontsize=7, color=_MUTED,
         )  # fmt: skip
-
-
-def _caption(record: Fidelity) -> str:
-    return (
-        f"{record.positions:,} label tokens that no fit has seen, batches of at least {record.batch_positions:,}; "
-        f"gradients of {record.reference}, {record.reference_kl:.2f} nats from the teacher"
-    )

@@ -17,6 +17,9 @@ from kdstore.store.manifest import Fidelity
 
 R = TypeVar("R")
 
+_LARGE_ENTRY = 1 << 13  # bytes per label token
+_WARM_UP = 512  # positions
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -28,23 +31,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of a candidate. Speeds are in label tokens per second on the sample's device."""
+    """What came of a candidate. ``encode_tok_s``: label tokens per second on the sample's device."""
 
     codec: Codec[Any]
     fidelity: tuple[Fidelity, ...]
     bytes_per_token: float
-    fit_s: float
     encode_tok_s: float
-    decode_tok_s: float
-
-    @property
-    def shared_bytes(self) -> int:
-        """Bytes of the arrays kept once for the whole store."""
-        return sum(values.nbytes for values in self.codec.shared.values())
 
     def total_bytes(self, tokens: int) -> float:
         """Bytes of the signal of so many label tokens, with what is kept once."""
-        return self.bytes_per_token * tokens + self.shared_bytes
+        return self.bytes_per_token * tokens + self.codec.shared_bytes
 
     def angle(self, divergence: str = "kl") -> float:
         """The largest mean angle over the measured temperatures, degrees; 180 where nothing was measured."""
@@ -65,6 +61,15 @@ class Layout:
     part_rows: int
 
 
+@dataclass(frozen=True)
+class Storage:
+    """What keeping a signal takes: bytes per label token on disk, and label tokens per second."""
+
+    bytes_per_token: float
+    encode_tok_s: float
+    decode_tok_s: float
+
+
 def run_trials(
     candidates: Sequence[Candidate],
     fit: Sample,
@@ -72,9 +77,7 @@ def run_trials(
     reference: Reference,
     layout: Layout,
     *,
-    temperatures: Sequence[float] | None = None,
     divergences: Sequence[str] = tuple(DIVERGENCES),
-    batch_positions: int = POSITIONS,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> list[Trial]:
     """Fit every candidate on ``fit``, then measure all of them on ``probe``, which ``fit`` must not contain.
@@ -84,28 +87,24 @@ def run_trials(
     KDError
         As for `fit_codec` and `Codec.encode`.
     """
-    prepared = [_prepare(candidate, fit, probe, layout) for candidate in candidates]
-    subjects = [Subject(codec, size) for codec, size, *_ in prepared]
-    found = measure(
-        subjects, probe, reference,
-        temperatures=temperatures, divergences=divergences, batch_positions=batch_positions, advance=advance,
-    )  # fmt: skip
+    codecs = [fit_codec(candidate.codec, candidate.settings, fit) for candidate in candidates]
+    kept = [try_storage(codec, probe, layout) for codec in codecs]
+    subjects = [Subject(codec, storage.bytes_per_token) for codec, storage in zip(codecs, kept, strict=True)]
+    found = measure(subjects, probe, reference, divergences=divergences, advance=advance)
     return [
-        Trial(codec, tuple(records), size, *speeds)
-        for (codec, size, *speeds), records in zip(prepared, found, strict=True)
+        Trial(codec, tuple(records), storage.bytes_per_token, storage.encode_tok_s)
+        for codec, records, storage in zip(codecs, found, kept, strict=True)
     ]
 
 
 @torch.no_grad()
-def _prepare(candidate: Candidate, fit: Sample, probe: Probe, layout: Layout) -> tuple[Any, ...]:
-    """The fitted codec, its bytes per token, the seconds of the fit, and tokens per second of encode and decode."""
-    start = time.perf_counter()
-    codec = fit_codec(candidate.codec, candidate.settings, fit)
-    fit_s = time.perf_counter() - start
-    # The first pieces warm up allocator and threads, so that speeds are those of a long run.
-    outputs = list(probe.sample.slice(0, 512).chunks())
+def try_storage(codec: Codec[Any], probe: Probe, layout: Layout) -> Storage:
+    """Encode, write and decode a probe; of entries too large to keep them all, a few thousand positions."""
+    if sum(array.bytes for array in codec.arrays()) > _LARGE_ENTRY:
+        probe, _ = probe.head(POSITIONS)
     temperature = codec.temperatures[0] if codec.temperatures else TEMPERATURES[0]
-    for output in outputs:
+    # The first pieces warm up allocator and threads, so that speeds are those of a long run.
+    for output in probe.sample.slice(0, _WARM_UP).chunks():
         codec.decode(codec.encode(output), temperature)
     encoded: list[Arrays] = []
     encode_s = decode_s = 0.0
@@ -117,7 +116,7 @@ def _prepare(candidate: Candidate, fit: Sample, probe: Probe, layout: Layout) ->
     arrays = {name: torch.cat([piece[name] for piece in encoded]) for name in encoded[0]}
     lengths = [len(row) for row in probe.labels]
     size = signal_bytes_per_token(codec, arrays, lengths, layout.block_rows, layout.part_rows)
-    return codec, size, fit_s, probe.positions / encode_s, probe.positions / decode_s
+    return Storage(size, probe.positions / encode_s, probe.positions / decode_s)
 
 
 def _timed(work: Callable[..., R], *args: Any) -> tuple[float, R]:

@@ -136,6 +136,14 @@ class Fidelity(_Record):
     bytes_per_token: Finite
     shared_bytes: Count
 
+    @property
+    def basis(self) -> str:
+        """What the figures rest on, for people."""
+        return (
+            f"{self.positions:,} label tokens that no fit has seen, in batches of at least {self.batch_positions:,}; "
+            f"gradients of {self.reference}, {self.reference_kl:.2f} nats from the teacher"
+        )
+
 
 class CodecRecord(_Record):
     """How the teacher's output is kept, and how true that was found to be before the first part was written.

@@ -360,15 +360,21 @@ def test_preview_and_inspect_show_what_is_there(built: Path, kdstore: Run) -> No
     assert "codec lowrank" in kdstore("inspect", built).stdout
 
 
+def started(args: list[str], part: Path) -> "subprocess.Popen[str]":
+    """A build in a process of its own that has just written ``part``."""
+    command = [sys.executable, "-c", "from kdstore.cli import main; main()", *args]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not part.exists():
+        assert process.poll() is None, process.communicate()[1]
+        os.sched_yield()
+    return process
+
+
 def test_ctrl_c_leaves_a_build_that_continues(tmp_path: Path, teacher: Path, kdstore: Run) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", make_rows(160))
     out = tmp_path / "out.kd"
     args = [str(a) for a in ("build", rows, "--teacher", teacher, "--out", out, "--part-rows", 8, "--block-rows", 8)]
-    command = [sys.executable, "-c", "from kdstore.cli import main; main()", *args]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not (out / "parts" / "00001").exists():
-        assert process.poll() is None, process.stderr.read()
-        os.sched_yield()
+    process = started(args, out / "parts" / "00001")
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -382,11 +388,7 @@ def test_two_builds_cannot_share_a_directory(tmp_path: Path, rows: Path, teacher
     """The second is refused while the first lives, and the first is not disturbed."""
     out = tmp_path / "out.kd"
     args = [str(a) for a in ("build", rows, "--teacher", teacher, "--out", out, "--part-rows", 8, "--block-rows", 8)]
-    command = [sys.executable, "-c", "from kdstore.cli import main; main()", *args]
-    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not (out / "parts" / "00000").exists():
-        assert first.poll() is None, first.stderr.read()
-        os.sched_yield()
+    first = started(args, out / "parts" / "00000")
     second = kdstore(*args)
     _, stderr = first.communicate(timeout=120)
     assert first.returncode == 0, stderr

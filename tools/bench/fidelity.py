@@ -8,28 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import torch
 from foreign import Packed4Bit, TopKLeftover, row_json_bytes
 from rich.table import Table
 from torch import Tensor
 
-from kdstore.codecs import CODECS, Codec, Output, Sample, fit_codec
+from kdstore.codecs import CODECS, Output, Sample, fit_codec
+from kdstore.commands.fidelity import AMORTISED
 from kdstore.console import note, progress, stdout
 from kdstore.encode.capture import capture
-from kdstore.encode.teacher import Teacher, weights_sha256
+from kdstore.encode.fit import reference_student
+from kdstore.encode.teacher import Teacher
 from kdstore.encode.tokenizer import Tokenizer, truncate_prompt, truncate_target
 from kdstore.errors import EmptyInputError, RowError
 from kdstore.fidelity.measure import POSITIONS, Subject, measure
 from kdstore.fidelity.probe import Probe
-from kdstore.fidelity.reference import LabelFrequencies, Reference, TrainedStudent
 from kdstore.fidelity.size import signal_bytes_per_token
+from kdstore.fidelity.trial import Layout, try_storage
 from kdstore.sources import Rejected, open_source
 from kdstore.store.manifest import Fidelity, Limits
 from kdstore.tasks import TASKS
 
-_LAYOUT = {"block_rows": 128, "part_rows": 1024}
+_LAYOUT = Layout(block_rows=128, part_rows=1024)
+_LONGEST = 200  # label tokens by which whole rows may overshoot
 _LABEL_LOGPROB_BYTES = 4
-_AMORTISED = 1_000_000  # label tokens over which shared arrays are spread
 _ROW_CODECS = (Packed4Bit.name, "lowrank-from-predecessor")
 
 
@@ -41,10 +44,9 @@ _ROW_CODECS = (Packed4Bit.name, "lowrank-from-predecessor")
 @click.option("--limit", type=click.IntRange(50), help="Use only so many rows.")
 @click.option("--fit-positions", default=16_384, show_default=True, type=click.IntRange(1))
 @click.option("--positions", default=11 * POSITIONS, show_default=True, type=click.IntRange(1), help="To measure on.")
-@click.option("--scale", default=1.0, show_default=True, help="Multiply the teacher's logits: a sharper teacher.")
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Write the records here.")
 def main(teacher: str, rows: Path, student: str | None, codecs: str | None, limit: int | None, fit_positions: int,
-         positions: int, scale: float, out: Path | None) -> None:  # fmt: skip
+         positions: int, out: Path | None) -> None:  # fmt: skip
     """Measure codecs on ROWS: the first label tokens fit, the next ones measure.
 
     \b
@@ -53,8 +55,9 @@ def main(teacher: str, rows: Path, student: str | None, codecs: str | None, limi
         python tools/bench/fidelity.py --teacher T --rows R --limit 400 --codecs lowrank,topk --json out.json
     """
     model = Teacher(teacher, "auto", "fp32", 32)
-    fit, probe = _sample(model, Tokenizer(teacher), rows, limit, fit_positions, positions, scale)
-    reference = _reference(student, model, fit, probe)
+    fit, probe = _sample(model, Tokenizer(teacher), rows, limit, fit_positions, positions)
+    ids = [token for row in chain(fit.labels, probe.labels) for token in row]
+    reference = reference_student(student, model, np.bincount(ids, minlength=model.vocab_size))
     wanted = codecs.split(",") if codecs else [*CODECS.names(), TopKLeftover.name, *_ROW_CODECS]
     note(f"fitted on {fit.positions:,} positions, measured on {probe.positions:,}, at {reference.name}")
     tried = [item for name in wanted for item in _subjects(name, fit.sample, probe)]
@@ -77,7 +80,6 @@ def _sample(
     limit: int | None,
     fit_positions: int,
     positions: int,
-    scale: float,
 ) -> tuple[Probe, Probe]:
     limits = Limits(max_input_tokens=256, max_output_tokens=64, overlong="truncate")
     inputs: list[list[int]] = []
@@ -92,12 +94,8 @@ def _sample(
             break
     with progress("running the teacher", len(labels)) as bar:
         captured = capture(model, inputs, labels, None, bar.advance)
-    if scale != 1:
-        assert captured.sample.hidden_FD is not None
-        sample = Sample(hidden_FD=captured.sample.hidden_FD * scale, head=captured.sample.head)
-        captured = Probe(inputs, labels, sample)
     # Measuring comes first: a few rows still give a whole batch.
-    return captured.head(min(fit_positions, max(1, total - max(POSITIONS + 200, total - fit_positions))))
+    return captured.head(max(1, min(fit_positions, total - POSITIONS - _LONGEST)))
 
 
 def _examples(rows: Path) -> Any:
@@ -113,14 +111,6 @@ def _examples(rows: Path) -> Any:
         raise EmptyInputError(f"Expected usable rows in {rows}. Got none.")
 
 
-def _reference(student: str | None, teacher: Teacher, fit: Probe, probe: Probe) -> Reference:
-    if student is None:
-        ids = torch.tensor([token for row in chain(fit.labels, probe.labels) for token in row])
-        return LabelFrequencies(torch.bincount(ids, minlength=teacher.vocab_size))
-    model = Teacher(student, str(teacher.device), "fp32", 8)
-    return TrainedStudent(model, weights_sha256(model.model), rows=32)
-
-
 def _subjects(name: str, fit: Sample, probe: Probe) -> list[tuple[str, Subject, dict[str, float]]]:
     """Label, subject and speeds of every setting of a codec, or of what is measured for comparison."""
     if name in _ROW_CODECS:
@@ -129,25 +119,12 @@ def _subjects(name: str, fit: Sample, probe: Probe) -> list[tuple[str, Subject, 
         codecs = [TopKLeftover(TopKLeftover.Config(), fit.vocab_size, {})]
     else:
         codecs = [fit_codec(name, settings, fit) for settings in CODECS.get(name).ladder]
-    return [(codec.name, *_prepare(codec, probe)) for codec in codecs]
-
-
-def _prepare(codec: Codec[Any], probe: Probe) -> tuple[Subject, dict[str, float]]:
-    temperature = codec.temperatures[0] if codec.temperatures else 1.0
-    codec.decode(codec.encode(next(probe.sample.chunks())), temperature)  # warms up
-    # As many positions as a few parts hold: a full logits row is too large to keep more.
-    some, _ = probe.head(POSITIONS if sum(array.bytes for array in codec.arrays()) > 1 << 13 else probe.positions)
-    encode_s = decode_s = 0.0
-    encoded = []
-    for output in some.sample.chunks():
-        start = time.perf_counter()
-        encoded.append(codec.encode(output))
-        middle = time.perf_counter()
-        codec.decode(encoded[-1], temperature)
-        encode_s, decode_s = encode_s + middle - start, decode_s + time.perf_counter() - middle
-    arrays = {key: torch.cat([piece[key] for piece in encoded]) for key in encoded[0]}
-    size = signal_bytes_per_token(codec, arrays, [len(row) for row in some.labels], **_LAYOUT)
-    return Subject(codec, size), {"encode": some.positions / encode_s, "decode": some.positions / decode_s}
+    found = []
+    for codec in codecs:
+        kept = try_storage(codec, probe, _LAYOUT)
+        speeds = {"encode": kept.encode_tok_s, "decode": kept.decode_tok_s}
+        found.append((codec.name, Subject(codec, kept.bytes_per_token), speeds))
+    return found
 
 
 def _by_rows(name: str, fit: Sample, probe: Probe) -> tuple[str, Subject, dict[str, float]]:
@@ -172,7 +149,7 @@ def _by_rows(name: str, fit: Sample, probe: Probe) -> tuple[str, Subject, dict[s
 
     pieces = [convert(slice(s, min(s + 256, POSITIONS))) for s in range(0, POSITIONS, 256)]
     joined = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
-    size = signal_bytes_per_token(codec, joined, [16] * (POSITIONS // 16), **_LAYOUT)
+    size = signal_bytes_per_token(codec, joined, [16] * (POSITIONS // 16), _LAYOUT.block_rows, _LAYOUT.part_rows)
     return name, Subject(codec, size, convert), speeds
 
 
@@ -181,7 +158,7 @@ def _record(label: str, item: Fidelity, speeds: Mapping[str, float]) -> dict[str
         "codec": label, "settings": item.settings, "temperature": item.temperature,
         "bytes_per_token": round(item.bytes_per_token, 2),
         "label_logprob_bytes_per_token": _LABEL_LOGPROB_BYTES,
-        "shared_bytes_per_token": round(item.shared_bytes / _AMORTISED, 2),
+        "shared_bytes_per_token": round(item.shared_bytes / AMORTISED, 2),
         "angle_deg": round(item.angle_deg, 3), "angle_worst_deg": round(item.angle_worst_deg, 3),
         "positions": item.positions, "batch_positions": item.batch_positions,
         "reference": item.reference, "reference_kl": round(item.reference_kl, 4),

@@ -10,7 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from kdstore.codecs import Codec, CodecConfig, DenseSignal, Output, SparseSignal
-from kdstore.schema import SignalArray
+from kdstore.codecs._integers import pack_nibbles, unpack_nibbles
+from kdstore.schema import SignalArray, token_dtype
 
 
 class LeftoverConfig(CodecConfig):
@@ -32,9 +33,7 @@ class TopKLeftover(Codec[LeftoverConfig]):
     def arrays(self) -> tuple[SignalArray, ...]:
         """``ids`` and ``log_probs`` [L, K]."""
         return (
-            SignalArray(
-                name="ids", dtype="uint16" if self.vocab_size <= 1 << 16 else "uint32", shape=(self.config.k,)
-            ),
+            SignalArray(name="ids", dtype=token_dtype(self.vocab_size), shape=(self.config.k,)),
             SignalArray(name="log_probs", dtype="float16", shape=(self.config.k,)),
         )
 
@@ -77,19 +76,16 @@ class Packed4Bit(Codec[CodecConfig]):
         scale = (most - least).clamp(min=1e-6) / 15
         zero_point = (-least / scale).round()
         levels_LV = (logits_LV / scale + zero_point).round().clamp(0, 15).to(torch.uint8)
-        if levels_LV.shape[1] % 2:
-            levels_LV = torch.nn.functional.pad(levels_LV, (0, 1))
         ones_L = torch.ones(len(logits_LV))
         return {
-            "levels": levels_LV[:, ::2] | (levels_LV[:, 1::2] << 4),
+            "levels": pack_nibbles(levels_LV),
             "scale": ones_L * scale,
             "zero_point": ones_L * zero_point,
         }
 
     def decode(self, arrays: Mapping[str, Tensor], temperature: float) -> DenseSignal:
         """value = (q - zero_point) * scale."""
-        levels = arrays["levels"]
-        levels_LV = torch.stack([levels & 15, levels >> 4], dim=-1).flatten(1)[:, : self.vocab_size].float()
+        levels_LV = unpack_nibbles(arrays["levels"], self.vocab_size).float()
         return DenseSignal((levels_LV - arrays["zero_point"][:, None]) * arrays["scale"][:, None])
 
     def summary(self) -> str:

@@ -1,4 +1,4 @@
-"""Write the tables of docs/performance.md and the README from the records of tools/bench/fidelity.py."""
+"""Write the tables of docs/performance.md and the README from the records of tools/bench."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -44,6 +44,18 @@ def short(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
+def encode(records: Sequence[Record]) -> str:
+    """What every codec adds to the teacher's forward pass."""
+    first = records[0]
+    lines = [_row(["codec", "ms per label token", "share of the teacher's time"]), _row(["---"] * 3)]
+    lines += [_row([r["codec"], f"{r['ms_per_token']:.2f}", f"{r['share_of_teacher']:.1%}"]) for r in records]
+    conditions = (
+        f"The teacher takes {first['teacher_ms_per_token']:.0f} ms per label token, in batches of {first['rows']} "
+        f"rows of {first['inputs']} input and {first['labels']} label tokens."
+    )
+    return "\n".join([*lines, "", conditions])
+
+
 def conditions(records: Sequence[Record]) -> str:
     """What the figures of one file hold for, in a sentence."""
     first = records[0]
@@ -70,6 +82,8 @@ def pages() -> dict[Path, str]:
             if f"<!-- {path.stem} -->" in text:
                 records = json.loads(path.read_text(encoding="utf-8"))
                 text = replaced(text, path.stem, f"{table(records)}\n\n{conditions(records)}")
+        if "<!-- encode -->" in text:
+            text = replaced(text, "encode", encode(json.loads((RESULTS / "encode.json").read_text(encoding="utf-8"))))
         found[page] = text
     return found
 
