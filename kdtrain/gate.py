@@ -34,7 +34,13 @@ def check_signal(store: Store, codec: Codec[Any], mix: Mix, config: LossConfig) 
                 f"{store.root}: nobody measured how true its signal is for {name!r}. Stores of very few rows and "
                 "imported candidates have no such numbers; --max-angle is not applied."
             )
-        elif worst.angle_deg > config.max_angle:
+            continue
+        if not records[0].temperature <= mix.temperature <= records[-1].temperature:
+            notes.append(
+                f"{store.root}: its signal was measured for {name!r} at T = {records[0].temperature:g} to "
+                f"{records[-1].temperature:g}, not at {mix.temperature:g}; the nearest counts."
+            )
+        if worst.angle_deg > config.max_angle:
             if not config.accept_infidelity:
                 raise CapabilityError(_refusal(store, worst, records, mix.temperature, config.max_angle))
             notes.append(f"{store.root}: {_found(worst)}, accepted by --accept-infidelity.")
@@ -42,11 +48,15 @@ def check_signal(store: Store, codec: Codec[Any], mix: Mix, config: LossConfig) 
 
 
 def measured(codec: CodecRecord | None, divergence: str) -> list[Fidelity]:
-    """What the manifest says of the settings that the store was written with; it lists others that were tried too."""
+    """What the manifest says of the settings that the store was written with, by temperature.
+
+    It lists others that were tried too.
+    """
     if codec is None:
         return []
     kept = (codec.name, codec.config, divergence)
-    return [record for record in codec.fidelity if (record.codec, record.settings, record.divergence) == kept]
+    found = [record for record in codec.fidelity if (record.codec, record.settings, record.divergence) == kept]
+    return sorted(found, key=lambda record: record.temperature)
 
 
 def governing(records: Sequence[Fidelity], temperature: float) -> Fidelity | None:

@@ -291,7 +291,7 @@ def _head(job: _Job, common: dict[str, Any], options: BuildOptions, pipeline: Pi
     by_group = (
         f" ({options.val_fraction:g} of the rows, by group)" if options.val_out and not options.val_rows else ""
     )
-    part_rows, block_rows = _sizes(options, pipeline, spool.index["label_tokens"][job.rows])
+    part_rows, block_rows = _sizes(options, pipeline, spool, job.rows)
     return Head(
         **common,
         split=f"{job.side}{by_group}",
@@ -302,11 +302,14 @@ def _head(job: _Job, common: dict[str, Any], options: BuildOptions, pipeline: Pi
     )
 
 
-def _sizes(options: BuildOptions, pipeline: Pipeline, label_tokens: NDArray[np.uint32]) -> tuple[int, int]:
-    """Rows per part and per block: as asked for, or as many as the memory for one part's signal allows."""
+def _sizes(options: BuildOptions, pipeline: Pipeline, spool: Spool, kept: NDArray[np.int64]) -> tuple[int, int]:
+    """Rows per part and per block: as asked for, or as many as the memory for one part allows.
+
+    That is filled by the signal, or by what an import reads its signal from.
+    """
     arrays = pipeline.codec.arrays() if pipeline.codec else ()
     per_token = sum(array.bytes for array in arrays)
-    per_row = max(1.0, per_token * float(label_tokens.mean()))
+    per_row = max(1.0, per_token * float(spool.index["label_tokens"][kept].mean()), spool.mean_row_bytes)
     rows = max(1, min(options.part_rows, int(_PART_BYTES / per_row)))
     block_rows = min(options.block_rows, rows)
     return rows // block_rows * block_rows, block_rows

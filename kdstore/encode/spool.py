@@ -37,6 +37,11 @@ class Spool:
         self.label_counts_V: NDArray[np.int64] = np.load(directory / _LABELS, allow_pickle=False)
         self.counts: dict[str, int] = _read_key(directory)["counts"]
 
+    @property
+    def mean_row_bytes(self) -> float:
+        """Bytes of a row as it lies here."""
+        return self._path.stat().st_size / max(1, len(self.index))
+
     def read(self, rows: Sequence[int]) -> Iterator[Example]:
         """The examples with these numbers, in this order."""
         with self._path.open("rb") as file:

@@ -238,6 +238,8 @@ class Manifest(_Record):
         ids = self.head.tokenizer
         if max(ids.pad_id, ids.eos_id, ids.decoder_start_id) >= min(ids.vocab_size, self.head.vocab_size):
             raise ValueError("special ids must lie within the vocabulary")
+        if self.head.codec and self.head.vocab_size < ids.vocab_size:
+            raise ValueError("a signal must cover every id of the tokenizer")
         return self
 
     @property

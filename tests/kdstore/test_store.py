@@ -27,6 +27,7 @@ from kdstore.schema import (
 )
 from kdstore.store import atomic
 from kdstore.store.manifest import (
+    CodecRecord,
     Head,
     Limits,
     SharedArray,
@@ -439,6 +440,11 @@ def test_a_head_that_lies_under_good_checksums_is_refused(store: Store) -> None:
         {"tokenizer": tokenizer.model_copy(update={"pad_id": 1 << 20})},
         {"tokenizer": tokenizer.model_copy(update={"vocab_size": 100})},  # labels hold larger ids
         {"block_rows": 4},
+        # A signal without all of the tokenizer's ids.
+        {
+            "codec": CodecRecord(name="topk", config={}),
+            "tokenizer": tokenizer.model_copy(update={"vocab_size": 70_001}),
+        },
     ):
         head = manifest.head.model_copy(update=update)
         sealed = json.loads(make_manifest(manifest.head, manifest.parts, manifest.shared_files).to_json())

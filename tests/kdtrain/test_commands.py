@@ -182,6 +182,12 @@ def test_what_is_accepted_is_recorded(student, make_store, tmp_path):
         assert "accepted by --accept-infidelity" in told
 
 
+def test_a_temperature_that_nobody_measured_is_told(student, make_store, tmp_path):
+    store = make_store(tmp_path / "store.kd", 40, fidelity=[("kl", 2.0, 2.0), ("kl", 4.0, 3.0)]).root
+    assert "at T = 2 to 4, not at 1" in student("--temperature", 1, store=store).stderr
+    assert "the nearest counts" not in student("--temperature", 2, store=store, name="between").stderr
+
+
 def test_a_recipe_may_accept_too(student, make_store, tmp_path):
     store = make_store(tmp_path / "store.kd", 40, fidelity=[("kl", 4.0, 33.9)]).root
     (tmp_path / "mine.toml").write_text("[loss]\naccept_infidelity = true\n")
