@@ -189,7 +189,7 @@ class SignalArray(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: Name
     dtype: Dtype
-    shape: tuple[Annotated[int, Field(gt=0, le=1 << 20)], ...] = ()
+    shape: Annotated[tuple[Annotated[int, Field(gt=0, le=1 << 20)], ...], Field(max_length=3)] = ()
     most: Annotated[int, Field(gt=0, lt=1 << 16)] | None = None
 
     @property
@@ -333,10 +333,15 @@ class Block:
         ends = np.cumsum(self.arrays[f"{axis}/lengths"], dtype=np.int64)
         return np.concatenate([self._empty, ends])[self.offsets(self.schema.parent(axis))]
 
+    def cut(self, first: int, stop: int) -> "Block":
+        """Rows [first, stop)."""
+        bounds = {axis: slice(*self.offsets(axis)[[first, stop]]) for axis in self.schema.axes()}
+        arrays = {path: self.arrays[path][bounds[spec.axis]] for path, spec in self.schema.specs().items()}
+        return Block(self.schema, stop - first, arrays)
+
     def row(self, index: int) -> dict[str, Any]:
         """The Python values of one row, by field name."""
-        bounds = {axis: self.offsets(axis)[[index, index + 1]] for axis in self.schema.axes()}
-        one = {path: self.arrays[path][slice(*bounds[spec.axis])] for path, spec in self.schema.specs().items()}
+        one = self.cut(index, index + 1).arrays
         return {field.name: field.unpack(one) for field in self.schema.fields}
 
 

@@ -27,12 +27,15 @@ def parse(model: type[M], data: Mapping[str, Any] | str | bytes, what: str, erro
         return model.model_validate(data)
     except ValidationError as invalid:
         first = invalid.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        got = _Brief().repr(first["input"])
-        raise error(
-            f"Expected valid {what}. Got {got[:_LONGEST]}{'...' if len(got) > _LONGEST else ''} at {where}: "
-            f"{first['msg']}."
-        ) from None
+        where = _brief(".".join(str(part) for part in first["loc"]) or "the whole")
+        got = _brief(_Brief().repr(first["input"]))
+        raise error(f"Expected valid {what}. Got {got} at {where}: {first['msg']}.") from None
+
+
+def _brief(text: str) -> str:
+    """The beginning of a text, in one line."""
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: _LONGEST + 1])
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 
 class _Brief(Repr):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,9 +19,9 @@ from kdstore.schema import (
     Tree,
     Vector,
 )
-from kdstore.store.manifest import Head, Limits, TeacherRecord, TokenizerRecord
+from kdstore.store.manifest import Head, Limits, Segment, TeacherRecord, TokenizerRecord
 from kdstore.store.shared import publish_shared, stage_shared
-from kdstore.store.writer import begin, finalize, write_part
+from kdstore.store.writer import begin, finalize, prepare, write_part
 
 from .codec_tools import fitted, recorded
 
@@ -49,6 +49,7 @@ def write_store(
     count: int = 11,
     part_rows: int = 6,
     block_rows: int = 3,
+    container: Literal["zarr", "webdataset"] = "zarr",
     **codec_config: Any,
 ) -> Written:
     """Write a store of ``count`` rows at ``root``; the rows are the same for the same arguments."""
@@ -78,14 +79,19 @@ def write_store(
         ),
         tokenizer=TokenizerRecord(sha256="0" * 64, vocab_size=VOCAB, pad_id=0, eos_id=1, decoder_start_id=0),
         encoders={"minilm": "2" * 64}, limits=Limits(max_input_tokens=64, max_output_tokens=64, overlong="skip"),
-        source_sha256="0" * 64, split="all", seed=0, rows=count, part_rows=part_rows, block_rows=block_rows,
-        scan={"read": count, "kept": count}, versions={"kdstore": "0"},
+        split="all", seed=0, container=container, part_rows=part_rows, block_rows=block_rows,
+        segments=(
+            Segment(
+                source_sha256="0" * 64, rows=count, scan={"read": count, "kept": count}, versions={"kdstore": "0"}
+            ),
+        ),
     )  # fmt: skip
     begin(root, head)
     stage_shared(root, shared)
     publish_shared(root)
+    prepare(root)
     for index, start in enumerate(range(0, count, part_rows)):
-        write_part(root, index, schema.pack(rows[start : start + part_rows]), block_rows)
+        write_part(root, head, index, schema.pack(rows[start : start + part_rows]))
     finalize(root, head)
     return Written(root, schema, rows, logits, block_rows)
 

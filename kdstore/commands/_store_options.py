@@ -12,6 +12,14 @@ from kdstore.errors import UsageError
 
 if TYPE_CHECKING:
     from kdstore.encode.build import Built
+    from kdstore.encode.worklist import Share
+
+
+def _share(ctx: click.Context, option: click.Parameter, text: str | None) -> "Share | None":
+    from kdstore.encode.worklist import Share
+
+    return None if text is None else Share.parse(text)
+
 
 _SIGNAL = ("codec", "target_angle", "target_bytes", "fit_positions", "fidelity_positions")
 
@@ -84,7 +92,27 @@ _READING = (
     ),
     click.option("--limit", type=click.IntRange(1), help="Use only so many rows of each source."),
     click.option("--strict", is_flag=True, help="Stop at the first bad row instead of putting it in quarantine."),
+    click.option(
+        "--max-bad", default=0.1, show_default=True, type=click.FloatRange(0, 1),
+        help="Stop when more than this share of the rows is bad.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+)  # fmt: skip
+
+_PROCESS = (
+    click.option(
+        "--container", default="zarr", show_default=True, type=click.Choice(["zarr", "webdataset"]),
+        help="What parts are made of: Zarr arrays, or tar files that the webdataset library reads.",
+    ),
+    click.option(
+        "--share", metavar="I/N", callback=_share,
+        help="Be process I of N, from 0: write every N-th part. Process 0 settles all else first. `kdstore launch` "
+        "runs all N.",
+    ),
+    click.option(
+        "--wait-minutes", default=60.0, show_default=True, type=click.FloatRange(0),
+        help="With --share: how long processes other than 0 wait for it to settle the build.",
+    ),
 )  # fmt: skip
 
 
@@ -100,7 +128,7 @@ def codec_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def layout_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What else is kept of which rows, and in what pieces."""
-    return _applied((*_EMBED, *_READING), command)
+    return _applied((*_EMBED, *_READING, *_PROCESS), command)
 
 
 def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -163,12 +191,15 @@ def print_built(built: "list[Built]", as_json: bool) -> None:
                 "label_tokens": b.manifest.label_tokens,
                 "signal_bytes_per_token": round(b.manifest.signal_bytes_per_token, 2),
                 "bytes": sum(part.bytes for part in b.manifest.parts),
-                "scan": b.manifest.head.scan,
+                "scan": b.manifest.head.segments[-1].scan,
                 "seconds": round(b.seconds, 1),
                 "peak_rss_bytes": b.peak_rss_bytes,
             }
             for b in built
         ])  # fmt: skip
+        return
+    if not built:
+        stdout.print("This share is written; others are not. `kdstore status` tells which.")
         return
     for b in built:
         stdout.print(

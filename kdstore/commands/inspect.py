@@ -48,28 +48,37 @@ def _totals(store: "Store") -> dict[str, Any]:
         "blocks": len(store.blocks()),
         "signal_bytes_per_token": round(manifest.signal_bytes_per_token, 2),
         "bytes": sum(part.bytes for part in manifest.parts),
+        "lost_parts": manifest.lost,
+        "lost_rows": manifest.lost_rows,
         "shared_bytes": sum(file.bytes for file in manifest.shared_files.values()),
     }
 
 
 def _columns(store: "Store") -> dict[str, dict[str, Any]]:
-    """Per array: dtype, axis, raw bytes, and bytes on disk with its metadata."""
+    """Per array: dtype, axis, raw bytes, and bytes on disk with its metadata.
+
+    In a tar file the arrays of a field lie together: its first array has the bytes of all, the others None.
+    """
     import numpy as np
 
+    firsts = {field.specs()[0].path: field.name for field in store.schema.fields}
     stored: Counter[str] = Counter()
     values: Counter[str] = Counter()
     specs = store.schema.specs()
     for ref in store.manifest.parts:
         record = store.part(ref.index).record
         for path, spec in specs.items():
-            stored[path] += record.bytes_under(path)
+            if record.tar is None:
+                stored[path] += record.bytes_under(path)
+            elif path in firsts:
+                stored[path] += record.tar.field_bytes[firsts[path]]
             values[path] += record.extent(spec.axis) * int(np.prod(spec.shape))
     return {
         path: {
             "dtype": spec.dtype,
             "shape": [spec.axis, *spec.shape],
             "raw_bytes": values[path] * np.dtype(spec.dtype).itemsize,
-            "stored_bytes": stored[path],
+            "stored_bytes": stored[path] if path in firsts or store.head.container == "zarr" else None,
         }
         for path, spec in specs.items()
     }
@@ -82,7 +91,9 @@ def _print_tree(store: "Store") -> None:
         f"{totals['rows']:,} rows, {totals['label_tokens']:,} label tokens, {totals['parts']:,} parts, "
         f"{totals['blocks']:,} blocks of {head.block_rows}, {totals['bytes']:,} bytes"
     )
-    tree.add(f"task {head.task}, {head.split}, seed {head.seed}")
+    if store.manifest.lost:
+        tree.add(f"lost: parts {', '.join(map(str, store.manifest.lost))} with {store.manifest.lost_rows:,} rows")
+    tree.add(f"task {head.task}, {head.split}, seed {head.seed}, parts of {head.container}")
     if head.codec:
         settings = ", ".join(f"{key}={value}" for key, value in head.codec.config.items())
         tree.add(f"codec {head.codec.name} ({settings}): {totals['signal_bytes_per_token']} bytes per label token")
@@ -96,9 +107,20 @@ def _print_tree(store: "Store") -> None:
     tree.add(f"tokenizer {head.tokenizer.sha256[:12]}, {head.tokenizer.vocab_size:,} ids")
     for column, fingerprint in head.encoders.items():
         tree.add(f"embeddings/{column}, weights {fingerprint[:12]}")
-    tree.add("source " + ", ".join(f"{key} {value:,}" for key, value in head.scan.items() if value))
-    tree.add("written by " + ", ".join(f"{name} {version}" for name, version in head.versions.items()))
+    for index, segment in enumerate(head.segments):
+        verb = "appended" if index else "built"
+        branch = tree.add(f"{verb}: {segment.rows:,} rows from source {segment.source_sha256[:12]}")
+        branch.add(", ".join(f"{key} {value:,}" for key, value in segment.scan.items() if value))
+        branch.add("written by " + ", ".join(f"{name} {version}" for name, version in segment.versions.items()))
+    for ancestor in reversed(head.ancestors):
+        changed = ", ".join(f"{key} {_brief(value)}" for key, value in ancestor.changes.items())
+        tree.add(f"converted from {ancestor.fingerprint}: {changed}")
     stdout.print(tree)
+
+
+def _brief(value: Any) -> str:
+    """A change of a conversion; of a codec's request its name."""
+    return str(value.get("codec", value)) if isinstance(value, dict) else str(value)
 
 
 def _print_columns(store: "Store", columns: dict[str, dict[str, Any]]) -> None:
@@ -108,10 +130,10 @@ def _print_columns(store: "Store", columns: dict[str, dict[str, Any]]) -> None:
     for title in ("raw bytes", "stored", "ratio", "bytes/row"):
         table.add_column(title, justify="right")
     for path, column in columns.items():
-        ratio = column["raw_bytes"] / max(1, column["stored_bytes"])
-        table.add_row(
-            path, column["dtype"], f"[{', '.join(map(str, column['shape']))}]".replace("[", "\\["),
-            f"{column['raw_bytes']:,}", f"{column['stored_bytes']:,}", f"{ratio:.1f}",
-            f"{column['stored_bytes'] / max(1, store.rows):.1f}",
+        raw, stored = column["raw_bytes"], column["stored_bytes"]
+        sizes = ("-",) * 3 if stored is None else (
+            f"{stored:,}", f"{raw / max(1, stored):.1f}", f"{stored / max(1, store.rows):.1f}"
         )  # fmt: skip
+        shape = f"[{', '.join(map(str, column['shape']))}]".replace("[", "\\[")
+        table.add_row(path, column["dtype"], shape, f"{raw:,}", *sizes)
     stdout.print(table)

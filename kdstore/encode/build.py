@@ -5,8 +5,8 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,21 +16,33 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kdstore.console import note, progress
+from kdstore.console import Bar, note, progress
 from kdstore.encode.embed import load_encoder
 from kdstore.encode.fit import Settled, SignalOptions, adopt, settle
 from kdstore.encode.pipeline import Pipeline
-from kdstore.encode.scan import QUARANTINE, Rows, Sides, scan, source_sha256, split
-from kdstore.encode.spool import Spool
+from kdstore.encode.scan import Rows, Sides, scan, source_sha256, split
+from kdstore.encode.spool import QUARANTINE, Spool
 from kdstore.encode.teacher import Teacher
 from kdstore.encode.tokenizer import Tokenizer
+from kdstore.encode.worklist import Job, Share, failures_recorded, wait_until_prepared
 from kdstore.errors import MismatchError, UsageError
 from kdstore.fidelity import drift
-from kdstore.fidelity.trial import Layout
+from kdstore.fidelity.size import Layout
+from kdstore.schema import Block
 from kdstore.store import atomic, layout
-from kdstore.store.manifest import MANIFEST, Head, Limits, Manifest, read_manifest
+from kdstore.store.manifest import MANIFEST, Head, Limits, Manifest, Segment, read_manifest
+from kdstore.store.part_record import complete_parts
 from kdstore.store.shared import publish_shared, stage_shared
-from kdstore.store.writer import begin, check_target, complete_parts, finalize, pinned_head, write_part
+from kdstore.store.writer import (
+    begin,
+    check_target,
+    finish,
+    is_finished,
+    join,
+    pinned_head,
+    prepare,
+    write_part,
+)
 from kdstore.tasks import TASKS
 
 _PART_BYTES = 256 << 20  # raw bytes of a part's largest columns; bounds memory for fat codecs
@@ -67,6 +79,15 @@ class BuildOptions:
     seed: int = 42
     limit: int | None = None
     strict: bool = False
+    max_bad: float = 0.1
+    container: Literal["zarr", "webdataset"] = "zarr"
+    share: Share | None = None
+    wait_minutes: float = 60.0
+
+    @property
+    def outs(self) -> tuple[Path, ...]:
+        """The stores of this build."""
+        return (self.out, self.val_out) if self.val_out else (self.out,)
 
 
 @dataclass(frozen=True)
@@ -113,58 +134,104 @@ def build_from(options: BuildOptions, open_origin: Callable[[BuildOptions], Orig
         As for `build`.
     """
     _check(options)
+    with atomic.full_disk_named(*options.outs):
+        if options.share:
+            with failures_recorded(options.out, options.share):
+                return _build_share(options, options.share, open_origin)
+        with _alone(options):
+            return _build(options, Share(), open_origin)
+
+
+@contextmanager
+def _alone(options: BuildOptions) -> Iterator[None]:
+    """Be the only process that settles these stores, and leave no spool in finished ones, also when refused."""
     with ExitStack() as stack:
-        for out in filter(None, (options.out, options.val_out)):
+        for out in options.outs:
             stack.enter_context(atomic.locked(layout.lock_path(out), "building"))
-            stack.callback(_tidy, out)
-        return _build(options, open_origin)
+        stack.callback(_tidy, options.outs)
+        yield
 
 
-def _tidy(out: Path) -> None:
-    """Remove the rows that were spooled in a store which is finished, also when the build was refused."""
-    if (out / MANIFEST).is_file():
-        atomic.remove(layout.spool_path(out))
+def _tidy(outs: Sequence[Path]) -> None:
+    # The spool of a store that is being built may lie in another one that is finished.
+    if not any(layout.head_path(out).is_file() for out in outs):
+        for out in filter(is_finished, outs):
+            atomic.remove(layout.spool_path(out))
 
 
-def _build(options: BuildOptions, open_origin: Callable[[BuildOptions], Origin]) -> list[Built]:
+def _build_share(options: BuildOptions, share: Share, open_origin: Callable[[BuildOptions], Origin]) -> list[Built]:
+    # Others than process 0 do not see settings that differ from those of a store which is finished.
+    late = (*atomic.VANISHED, MismatchError) if share.index else atomic.VANISHED
+    if share.index:
+        wait_until_prepared(options.outs, options.wait_minutes)
+        if all(map(is_finished, options.outs)) and finish(options.outs):
+            note("the build is finished already.")
+            return _finished(options, 0.0)
+    try:
+        return _build(options, share, open_origin)
+    except late:
+        # Another process may have written the last part, finished, and removed what this one was reading.
+        if not finish(options.outs):
+            raise
+        return _finished(options, 0.0)
+
+
+def _build(options: BuildOptions, share: Share, open_origin: Callable[[BuildOptions], Origin]) -> list[Built]:
     start = time.monotonic()
     origin = open_origin(options)
-    pipeline = origin.pipeline
-    # The spool lives in the store that is finished last.
-    spool_path = layout.spool_path(options.val_out or options.out)
-    spool = read_rows(options, origin, spool_path)
+    # A build without shares is alone all the time.
+    with _alone(options) if options.share and share.index == 0 else nullcontext():
+        # The spool lives in the store that is finished last.
+        spool = read_rows(options, origin, layout.spool_path(options.outs[-1]), may_write=share.index == 0)
+        jobs, pipeline = _prepare(options, origin, spool, first=share.index == 0)
+    write_parts(jobs, pipeline, spool, share)
+    finish(options.outs)
+    return _finished(options, time.monotonic() - start)
+
+
+def _finished(options: BuildOptions, seconds: float) -> list[Built]:
+    """Those of the stores that are there."""
+    there = (out for out in options.outs if (out / MANIFEST).is_file())
+    return [Built(out, read_manifest(out), seconds, peak_rss_bytes()) for out in there]
+
+
+def _prepare(options: BuildOptions, origin: Origin, spool: Spool, *, first: bool) -> tuple[list[Job], Pipeline]:
+    """Settle the stores of a build, or adopt what an earlier start has settled; the ``first`` process writes it."""
     fraction = options.val_fraction if options.val_out and not options.val_rows else None
     sides = split(spool, fraction, options.seed, validate=options.val_out is not None)
-    _tell(spool, sides)
-    jobs = [_Job(options.out, sides.train, "train" if options.val_out else "all")]
-    if options.val_out:
-        jobs.append(_Job(options.val_out, sides.validation, "validation"))
-    settled = _settle(jobs, options, origin, spool)
-    if settled:
-        pipeline = replace(pipeline, codec=settled.codec)
-    common = _common_head(options, pipeline, spool, sides, settled) | origin.head
-    heads = [_head(job, common, options, pipeline, spool) for job in jobs]
-    for job in jobs:
-        _stage(job.out, settled)
+    if first:
+        _tell(spool, sides)
+    rows = [shuffled(side, options.seed) for side in (sides.train, sides.validation)[: len(options.outs)]]
+    settled = _settle(options, origin, spool, rows[0])
+    pipeline = replace(origin.pipeline, codec=settled.codec) if settled else origin.pipeline
+    common = _common_head(options, pipeline, settled) | origin.head
+    jobs = [
+        Job(out, _head(side, kept, common, options, pipeline, spool, sides), kept)
+        for out, kept, side in zip(options.outs, rows, _side_names(options), strict=True)
+    ]
+    if first:
+        for job in jobs:
+            _stage(job.out, settled)
     # Settings of all stores are checked before the first part of any is computed.
-    unfinished = [begin(job.out, head) for job, head in zip(jobs, heads, strict=True)]
-    for job in jobs:
-        publish_shared(job.out)
+    unfinished = [(begin if first else join)(job.out, job.head) for job in jobs]
+    for job, todo in zip(jobs, unfinished, strict=True):
+        # What is prepared is left alone: others may be reading it.
+        if first and todo and not layout.prepared_path(job.out).is_file():
+            publish_shared(job.out)
+            pipeline.tokenizer.save(job.out / layout.TOKENIZER)
+            shutil.copyfile(spool.quarantine, job.out / QUARANTINE)
+            prepare(job.out)
     if settled and any(unfinished):
         kept = np.concatenate([job.rows for job, todo in zip(jobs, unfinished, strict=True) if todo])
         note(f"to write: {settled.cost(int(spool.index['label_tokens'][kept].sum()))}.")
-    for job, head, todo in zip(jobs, heads, unfinished, strict=True):
-        if todo:
-            _write_parts(job, head, pipeline, spool, spool_path / QUARANTINE)
-    for job, head, todo in zip(jobs, heads, unfinished, strict=True):
-        if todo:
-            finalize(job.out, head)
-    seconds = time.monotonic() - start
-    return [Built(job.out, read_manifest(job.out), seconds, peak_rss_bytes()) for job in jobs]
+    return jobs, pipeline
 
 
-def read_rows(options: BuildOptions, origin: Origin, spool_path: Path) -> Spool:
-    """The usable rows of a build, spooled at ``spool_path``; raises `KDError` as `scan` does."""
+def read_rows(options: BuildOptions, origin: Origin, spool_path: Path, *, may_write: bool = True) -> Spool:
+    """The usable rows of a build, spooled at ``spool_path``; raises `KDError` as `scan` does.
+
+    Where another process was to spool them (not ``may_write``), they must be there.
+    """
     return scan(
         spool_path,
         options.rows,
@@ -174,19 +241,14 @@ def read_rows(options: BuildOptions, origin: Origin, spool_path: Path) -> Spool:
         origin.pipeline.limits,
         strict=options.strict,
         limit=options.limit,
+        max_bad=options.max_bad,
+        may_write=may_write,
     )
 
 
 def shuffled(rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """Rows in the order they are written: a free global shuffle, so that block shuffling is enough later."""
     return rows[np.random.default_rng(seed).permutation(len(rows))]
-
-
-@dataclass(frozen=True)
-class _Job:
-    out: Path
-    rows: NDArray[np.int64]
-    side: str
 
 
 def _check(options: BuildOptions) -> None:
@@ -248,21 +310,21 @@ def _pipeline(options: BuildOptions) -> Pipeline:
     )
 
 
-def _settle(jobs: list[_Job], options: BuildOptions, origin: Origin, spool: Spool) -> Settled | None:
+def _settle(options: BuildOptions, origin: Origin, spool: Spool, order: NDArray[np.int64]) -> Settled | None:
     """The codec of all stores of a build: fitted on the first of them, or what an earlier start has settled."""
     if origin.settle is None:
         return None
-    for job in jobs:
-        head = pinned_head(job.out)
+    for out in options.outs:
+        head = pinned_head(out)
         if head and head.codec is None:
             raise MismatchError(
-                f"Expected no --teacher, as the store {job.out} of tokens was built without. Got one. "
+                f"Expected no --teacher, as the store {out} of tokens was built without. Got one. "
                 "Use the same settings, or another --out."
             )
         if head and head.codec:
-            return adopt(job.out, head.codec, options.signal, head.vocab_size)
-    layout = Layout(options.block_rows, options.part_rows)
-    return origin.settle(options.signal, spool, shuffled(jobs[0].rows, options.seed).tolist(), layout)
+            return adopt(out, head.codec, options.signal, head.vocab_size)
+    layout = Layout(options.block_rows, options.part_rows, options.container)
+    return origin.settle(options.signal, spool, order.tolist(), layout)
 
 
 def _stage(out: Path, settled: Settled | None) -> None:
@@ -271,34 +333,46 @@ def _stage(out: Path, settled: Settled | None) -> None:
         stage_shared(out, settled.shared)
 
 
-def _common_head(
-    options: BuildOptions, pipeline: Pipeline, spool: Spool, sides: Sides, settled: Settled | None
-) -> dict[str, Any]:
+def _side_names(options: BuildOptions) -> tuple[str, ...]:
+    if not options.val_out:
+        return ("all",)
+    how = "" if options.val_rows else f" ({options.val_fraction:g} of the rows, by group)"
+    return f"train{how}", f"validation{how}"
+
+
+def _common_head(options: BuildOptions, pipeline: Pipeline, settled: Settled | None) -> dict[str, Any]:
     """The settings that both stores of a build have in common."""
     return {
         "schema": pipeline.schema(),
         "codec": settled.record if settled else None,
         "encoders": {encoder.column: encoder.fingerprint for encoder in pipeline.encoders},
         "limits": pipeline.limits,
-        "source_sha256": source_sha256([*options.rows, *options.val_rows]),
-        "scan": {**spool.counts, "leaked": sides.leaked, "shared_groups": sides.shared_groups},
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED}
-        | {"python": sys.version.split()[0]},
+        "seed": options.seed,
+        "container": options.container,
     }
 
 
-def _head(job: _Job, common: dict[str, Any], options: BuildOptions, pipeline: Pipeline, spool: Spool) -> Head:
-    by_group = (
-        f" ({options.val_fraction:g} of the rows, by group)" if options.val_out and not options.val_rows else ""
-    )
-    part_rows, block_rows = _sizes(options, pipeline, spool, job.rows)
+def _head(
+    side: str, rows: NDArray[np.int64], common: dict[str, Any], options: BuildOptions, pipeline: Pipeline,
+    spool: Spool, sides: Sides,
+) -> Head:  # fmt: skip
+    part_rows, block_rows = _sizes(options, pipeline, spool, rows)
     return Head(
         **common,
-        split=f"{job.side}{by_group}",
-        seed=options.seed,
-        rows=len(job.rows),
+        split=side,
         part_rows=part_rows,
         block_rows=block_rows,
+        segments=(segment([*options.rows, *options.val_rows], spool, sides, len(rows)),),
+    )
+
+
+def segment(paths: Sequence[Path], spool: Spool, sides: Sides, rows: int) -> Segment:
+    """What the manifest says of ``rows`` rows that were read from ``paths``."""
+    return Segment(
+        source_sha256=source_sha256(paths),
+        rows=rows,
+        scan={**spool.counts, "leaked": sides.leaked, "shared_groups": sides.shared_groups},
+        versions={name: importlib.metadata.version(name) for name in _VERSIONED} | {"python": sys.version.split()[0]},
     )
 
 
@@ -315,22 +389,35 @@ def _sizes(options: BuildOptions, pipeline: Pipeline, spool: Spool, kept: NDArra
     return rows // block_rows * block_rows, block_rows
 
 
-def _write_parts(job: _Job, head: Head, pipeline: Pipeline, spool: Spool, quarantine: Path) -> None:
-    pipeline.tokenizer.save(job.out / layout.TOKENIZER)
-    shutil.copyfile(quarantine, job.out / QUARANTINE)
-    order = shuffled(job.rows, head.seed)
-    done = complete_parts(job.out, head, checksums=True)
-    if done:
-        note(f"{job.out}: continuing, {len(done)} of {-(-head.rows // head.part_rows)} parts are complete.")
-    with progress(f"{job.out.name}: encoding", head.rows) as bar:
-        for index, start in enumerate(range(0, head.rows, head.part_rows)):
-            rows = order[start : start + head.part_rows]
-            if index in done:
+def write_parts(jobs: Sequence[Job], pipeline: Pipeline, spool: Spool, share: Share) -> None:
+    """Encode and write those parts of the last segments that are in this share and not in place."""
+    work = share.of([(job, index, rows) for job in jobs for index, rows in job.parts()])
+    done = {
+        job.out: complete_parts(
+            job.out, job.head, [index for other, index, _ in work if other is job], checksums=True
+        )
+        for job in jobs
+    }
+    adopted = sum(map(len, done.values()))
+    if adopted:
+        note(f"continuing: {adopted} of {len(work)} parts are complete.")
+    with progress(f"{jobs[0].out.name}: encoding", sum(len(rows) for _, _, rows in work)) as bar:
+        for job, index, rows in work:
+            bar.describe(f"{job.out.name}: encoding")
+            if index in done[job.out] or layout.part_path(job.out, index).is_dir():
                 bar.advance(len(rows))
                 continue
-            encoded, signal_kl = pipeline.encode(list(spool.read(rows.tolist())), bar)
-            write_part(job.out, index, head.schema_.pack(encoded), head.block_rows, signal_kl)
-            _tell_drift(index, signal_kl, head)
+            block, signal_kl = _encode(pipeline, spool, rows, job.head, bar)
+            write_part(job.out, job.head, index, block, signal_kl)
+            _tell_drift(index, signal_kl, job.head)
+
+
+def _encode(
+    pipeline: Pipeline, spool: Spool, rows: NDArray[np.int64], head: Head, bar: Bar
+) -> tuple[Block, float | None]:
+    """The block of a part; the encoded rows, as large as the block, are not kept while it is written."""
+    encoded, signal_kl = pipeline.encode(list(spool.read(rows.tolist())), bar)
+    return head.schema_.pack(encoded), signal_kl
 
 
 def _tell_drift(index: int, signal_kl: float | None, head: Head) -> None:

@@ -20,7 +20,8 @@ from kdstore.errors import MismatchError, UsageError
 from kdstore.fidelity.plan import recommend
 from kdstore.fidelity.probe import Probe
 from kdstore.fidelity.reference import LabelFrequencies, Reference, TrainedStudent
-from kdstore.fidelity.trial import Candidate, Layout, Trial, run_trials
+from kdstore.fidelity.size import Layout
+from kdstore.fidelity.trial import Candidate, Trial, run_trials
 from kdstore.schema import Arrays
 from kdstore.store.manifest import CodecRecord, Fidelity
 from kdstore.store.shared import read_shared, shared_records

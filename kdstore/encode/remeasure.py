@@ -12,11 +12,11 @@ from kdstore.codecs import Codec
 from kdstore.console import progress
 from kdstore.encode.capture import capture
 from kdstore.encode.fit import reference_student
-from kdstore.encode.teacher import Teacher, weights_sha256
-from kdstore.errors import CapabilityError, MismatchError
+from kdstore.encode.teacher import same_teacher
+from kdstore.errors import CapabilityError
 from kdstore.fidelity.measure import Subject, measure
 from kdstore.schema import Arrays, Block, TeacherSignal, concatenate
-from kdstore.store.manifest import Fidelity, TeacherRecord
+from kdstore.store.manifest import Fidelity
 from kdstore.store.reader import Store
 
 
@@ -54,12 +54,12 @@ def remeasure(store: Store, teacher: str, student: str | None, device: str, posi
             f"{'keeps tokens only' if codec is None else 'was imported'}. Build one with `kdstore build --teacher`."
         )
     rows = _unseen_rows(store, positions)
-    model = _same_teacher(teacher, device, record)
-    inputs, labels = (_lists(rows, name) for name in ("input_ids", "labels"))
+    model = same_teacher(teacher, device, record)
+    inputs, labels = (token_lists(rows, name) for name in ("input_ids", "labels"))
     ids = store.head.tokenizer.vocab_size
     with progress("running the teacher", len(labels)) as bar:
         probe = capture(model, inputs, labels, ids if ids < model.vocab_size else None, bar.advance)
-    reference = reference_student(student, model, _label_counts(store))
+    reference = reference_student(student, model, label_counts(store))
     stored = _Stored(codec, rows, model.device)
     subject = Subject(codec, store.manifest.signal_bytes_per_token, stored.positions)
     with progress("measuring fidelity", probe.positions) as bar:
@@ -103,33 +103,16 @@ def _unseen_rows(store: Store, positions: int) -> Block:
             "Measure on its validation store."
         )
     stop = min(rows.rows, int(np.searchsorted(starts, starts[first] + positions)))
-    return _cut(rows, first, stop)
+    return rows.cut(first, stop)
 
 
-def _cut(block: Block, first: int, stop: int) -> Block:
-    """Rows [first, stop) of a block."""
-    bounds = {axis: slice(*block.offsets(axis)[[first, stop]]) for axis in block.schema.axes()}
-    arrays = {path: block.arrays[path][bounds[spec.axis]] for path, spec in block.schema.specs().items()}
-    return Block(block.schema, stop - first, arrays)
-
-
-def _same_teacher(name: str, device: str, record: TeacherRecord) -> Teacher:
-    teacher = Teacher(name, device, record.dtype, record.batch_size)
-    found = weights_sha256(teacher.model)
-    if found != record.weights_sha256:
-        raise MismatchError(
-            f"Expected the teacher that made the store, {record.name} with weights {record.weights_sha256[:12]}. "
-            f"Got {name} with {found[:12]}. Give the same one as --teacher."
-        )
-    return teacher
-
-
-def _lists(rows: Block, name: str) -> list[list[int]]:
+def token_lists(rows: Block, name: str) -> list[list[int]]:
+    """The ids of a ragged field, row by row."""
     offsets, values = rows.offsets(name), rows.arrays[f"{name}/values"]
     return [values[start:stop].tolist() for start, stop in pairwise(offsets)]
 
 
-def _label_counts(store: Store) -> NDArray[np.int64]:
+def label_counts(store: Store) -> NDArray[np.int64]:
     """How often each id is a label, [ids of the tokenizer]."""
     ids = store.head.tokenizer.vocab_size
     counts = (np.bincount(block.arrays["labels/values"], minlength=ids) for block in store.scan(["labels"]))

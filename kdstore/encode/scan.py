@@ -14,16 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdstore.console import progress
-from kdstore.encode.spool import INDEX, Spool, SpoolWriter, open_spool
+from kdstore.encode.spool import INDEX, QUARANTINE, Spool, SpoolWriter, open_spool
 from kdstore.encode.tokenizer import Tokenizer, truncate_target
-from kdstore.errors import EmptyInputError, RowError
+from kdstore.errors import EmptyInputError, MismatchError, RowError
 from kdstore.schema import Example, Record
 from kdstore.sources import Located, Rejected, Source, open_source
 from kdstore.store import atomic
 from kdstore.store.manifest import Limits, sha256_file
 
 _BATCH = 512
-QUARANTINE = "quarantine.jsonl"
 
 
 @dataclass(frozen=True)
@@ -67,18 +66,23 @@ def scan(
     *,
     strict: bool,
     limit: int | None,
+    max_bad: float,
+    may_write: bool = True,
+    known: Callable[[str], bool] = lambda row_id: False,
 ) -> Spool:
     """Read all rows once and spool the usable ones at ``directory``; reuse the spool of an interrupted build.
 
-    Bad rows are written to ``quarantine.jsonl`` in the spool with their place and reason. Of rows that are equal
-    in every key only the first is used.
+    Bad rows are written to ``quarantine.jsonl`` in the spool with their place and reason. Of rows with the same id
+    only the first is used, and none whose id is ``known`` to have been used before.
 
     Raises
     ------
     RowError
-        A bad row, when ``strict``.
+        A bad row, when ``strict``; or a larger share of them than ``max_bad``.
     EmptyInputError
         No row can be used.
+    MismatchError
+        The spool is not there, or was made of other rows, and this process may not write it.
     """
     for path in (*train, *validation):
         source.read(path)  # a path that cannot be read is refused now, in the source's own words
@@ -90,9 +94,15 @@ def scan(
         "limits": limits.model_dump(),
         "limit": limit,
     }
-    known = open_spool(directory, key)
-    if known is not None:
-        return known
+    found = open_spool(directory, key)
+    if found is not None:
+        return found
+    if not may_write:
+        raise MismatchError(
+            f"Expected the rows that process 0 of this build has read, in {directory}. Got other rows or settings, "
+            "or none there. Give all processes the same arguments."
+        )
+    atomic.remove_abandoned(directory.parent)
     counts: Counter[str] = Counter({"read": 0, "kept": 0, "quarantined": 0, "duplicates": 0})
     with (
         atomic.staging(directory.parent, "spool") as staged,
@@ -100,7 +110,10 @@ def scan(
         closing(SpoolWriter(staged, len(tokenizer.backend))) as writer,
         progress("reading rows", None) as bar,
     ):
-        sides = (islice(_examples(paths, source, counts, quarantine, strict), limit) for paths in (train, validation))
+        sides = (
+            islice(_examples(paths, source, counts, quarantine, strict, known), limit)
+            for paths in (train, validation)
+        )
         rows = ((example, side == 1) for side, examples in enumerate(sides) for example in examples)
         while batch := tuple(islice(rows, _BATCH)):
             examples, index, labels = _index(batch, tokenizer, limits, counts)
@@ -110,7 +123,13 @@ def scan(
         if counts["kept"] == 0:
             raise EmptyInputError(
                 f"Expected at least one usable row. Got {counts['read']} rows of which {counts['quarantined']} are "
-                f"malformed and {counts['overlong_skipped']} too long.{_first_reason(staged / QUARANTINE)}"
+                f"malformed, {counts['overlong_skipped']} too long, and {counts['duplicates']} have an id that was "
+                f"used already.{_first_reason(staged / QUARANTINE)}"
+            )
+        if counts["quarantined"] > max_bad * counts["read"]:
+            raise RowError(
+                f"Expected at most {max_bad:.0%} bad rows (--max-bad). Got {counts['quarantined']:,} of "
+                f"{counts['read']:,}.{_first_reason(staged / QUARANTINE)}"
             )
         return writer.commit(directory, key, dict(counts))
 
@@ -143,7 +162,12 @@ def split(spool: Spool, fraction: float | None, seed: int, *, validate: bool) ->
 
 
 def _examples(
-    paths: tuple[Path, ...], source: Rows, counts: Counter[str], quarantine: TextIO, strict: bool
+    paths: tuple[Path, ...],
+    source: Rows,
+    counts: Counter[str],
+    quarantine: TextIO,
+    strict: bool,
+    known: Callable[[str], bool],
 ) -> Iterator[Example]:
     seen: set[bytes] = set()
     for item in chain.from_iterable(map(source.read, paths)):
@@ -158,7 +182,7 @@ def _examples(
             quarantine.write(json.dumps({"origin": result.origin, "reason": result.reason}) + "\n")
             continue
         digest = hashlib.blake2b(result.id.encode(), digest_size=16).digest()
-        if digest in seen:
+        if digest in seen or known(result.id):
             counts["duplicates"] += 1
             continue
         seen.add(digest)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kdstore.schema import Example
 from kdstore.store import atomic
 
+QUARANTINE = "quarantine.jsonl"
 _ROWS, _INDEX, _LABELS, _KEY = "rows.jsonl", "index.npy", "label_counts.npy", "key.json"
 INDEX = np.dtype(
     [
@@ -33,6 +34,7 @@ class Spool:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / _ROWS
+        self.quarantine = directory / QUARANTINE
         self.index: NDArray[np.void] = np.load(directory / _INDEX, allow_pickle=False)
         self.label_counts_V: NDArray[np.int64] = np.load(directory / _LABELS, allow_pickle=False)
         self.counts: dict[str, int] = _read_key(directory)["counts"]

@@ -15,7 +15,8 @@ from kdstore.encode.build import BuildOptions, from_teacher, read_rows, shuffled
 from kdstore.encode.fit import reference_student, sample_rows
 from kdstore.encode.teacher import Teacher
 from kdstore.errors import CapabilityError, EmptyInputError, UsageError
-from kdstore.fidelity.trial import Candidate, Layout, Trial, run_trials
+from kdstore.fidelity.size import Layout
+from kdstore.fidelity.trial import Candidate, Trial, run_trials
 
 _REFERENCE = "dense"  # every logit: nobody's choice, and much memory for the sample; tried when it is named
 
@@ -82,10 +83,10 @@ def survey(options: BuildOptions, codecs: Sequence[str] | None = None) -> Survey
         candidates = _candidates(codecs, fit.sample)
         reference = reference_student(options.signal.student, pipeline.teacher, spool.label_counts_V)
         with progress(f"trying {len(candidates)} settings", None) as bar:
+            layout = Layout(options.block_rows, options.part_rows)
             trials = run_trials(
-                candidates, fit.sample, probe, reference, Layout(options.block_rows, options.part_rows),
-                divergences=["kl"], advance=bar.advance,
-            )  # fmt: skip
+                candidates, fit.sample, probe, reference, layout, divergences=["kl"], advance=bar.advance
+            )
         return Survey(len(spool.index), int(spool.index["label_tokens"].sum()), trials, teacher_s, prediction_s)
 
 

@@ -198,6 +198,26 @@ def load_seq2seq(name: str, dtype: torch.dtype) -> Any:
         ) from None
 
 
+def same_teacher(name: str, device: str, record: TeacherRecord) -> Teacher:
+    """The teacher that made a store, run as it was then: in the same number format and batches.
+
+    Raises
+    ------
+    MismatchError
+        The model called ``name`` has other weights than ``record`` says.
+    ModelError
+        It cannot be loaded.
+    """
+    teacher = Teacher(name, device, record.dtype, record.batch_size)
+    found = weights_sha256(teacher.model)
+    if found != record.weights_sha256:
+        raise MismatchError(
+            f"Expected the teacher that made the store, {record.name} with weights {record.weights_sha256[:12]}. "
+            f"Got {name} with {found[:12]}. Give the same one as --teacher."
+        )
+    return teacher
+
+
 def weights_sha256(model: torch.nn.Module) -> str:
     """SHA-256 over all weights, names and values in name order: the same for every file format they came in."""
     digest = hashlib.sha256()

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,8 +60,14 @@ class Tokenizer:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def save(self, directory: Path) -> None:
-        """Write the tokenizer's files into ``directory``."""
-        self.backend.save_pretrained(directory)
+        """Write the tokenizer's files into ``directory``; raises `OSError` where that cannot be done."""
+        try:
+            self.backend.save_pretrained(directory)
+        except Exception as error:  # the library has no class of its own for what the system says
+            code = re.search(r"\(os error (\d+)\)", str(error))
+            if not code:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(directory)) from None
 
     def encode(self, examples: Sequence[Example]) -> tuple[list[list[int]], list[list[int]]]:
         """Ids of prompts and of targets, ending with the end token, of any length."""

@@ -12,7 +12,7 @@ from kdstore.fidelity.divergence import DIVERGENCES
 from kdstore.fidelity.measure import POSITIONS, TEMPERATURES, Arrays, Subject, measure
 from kdstore.fidelity.probe import Probe
 from kdstore.fidelity.reference import Reference
-from kdstore.fidelity.size import signal_bytes_per_token
+from kdstore.fidelity.size import Layout, signal_bytes_per_token
 from kdstore.store.manifest import Fidelity
 
 R = TypeVar("R")
@@ -51,14 +51,6 @@ class Trial:
     def temperatures(self) -> frozenset[float]:
         """At which it was measured."""
         return frozenset(record.temperature for record in self.fidelity)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Rows per block and per part of the store to come: they settle what a token costs on disk."""
-
-    block_rows: int
-    part_rows: int
 
 
 @dataclass(frozen=True)
@@ -115,7 +107,7 @@ def try_storage(codec: Codec[Any], probe: Probe, layout: Layout) -> Storage:
         decode_s += _timed(codec.decode, piece, temperature)[0]
     arrays = {name: torch.cat([piece[name] for piece in encoded]) for name in encoded[0]}
     lengths = [len(row) for row in probe.labels]
-    size = signal_bytes_per_token(codec, arrays, lengths, layout.block_rows, layout.part_rows)
+    size = signal_bytes_per_token(codec, arrays, lengths, layout)
     return Storage(size, probe.positions / encode_s, probe.positions / decode_s)
 
 

@@ -21,7 +21,7 @@ from kdstore.encode.tokenizer import Tokenizer
 from kdstore.errors import UsageError
 from kdstore.fidelity.probe import Probe
 from kdstore.fidelity.reference import LabelFrequencies
-from kdstore.fidelity.trial import Layout
+from kdstore.fidelity.size import Layout
 from kdstore.importers import IMPORTERS, CaptureSettings, Importer
 from kdstore.importers._pipeline import GivenTokens, ImportedPipeline
 from kdstore.store.manifest import CodecRecord, ImportRecord, Limits

@@ -4,31 +4,39 @@ The order is always the same: write under a temporary name on the same file syst
 their directories, rename, fsync the parent directory.
 """
 
+import errno
 import fcntl
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kdstore.errors import StoreError
 
+VANISHED = (FileNotFoundError, FileExistsError)
+"""Raised where another process removes the directory meanwhile; the second by `mkdir`, which finds it half gone."""
 
-def write_text(path: Path, text: str) -> None:
-    """Replace the file at ``path`` by one that holds ``text``."""
-    with replacing(path) as temporary:
+_LOCK = ".lock"
+
+
+def write_text(path: Path, text: str, scratch: Path | None = None) -> None:
+    """Replace the file at ``path`` by one that holds ``text``; ``scratch`` as for `replacing`."""
+    with replacing(path, scratch) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path; when the block ends well, its file takes the place of ``path``."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    # mkstemp makes private files; what we publish has the permissions that the user's umask gives.
-    temporary.chmod(0o666 & ~_umask())
+def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
+    """Give a temporary path; when the block ends well, the file that it made there takes the place of ``path``.
+
+    It lies in the directory ``scratch`` of the same file system, which is made where it is missing; or beside
+    ``path``. A process that is killed leaves it there.
+    """
+    if scratch:
+        scratch.mkdir(exist_ok=True)
+    temporary = _new(scratch or path.parent, f".{path.name}.")
     try:
         yield temporary
         sync(temporary)
@@ -56,17 +64,46 @@ def commit_directory(staged: Path, target: Path) -> bool:
 
 @contextmanager
 def staging(parent: Path, prefix: str) -> Iterator[Path]:
-    """A fresh directory under ``parent`` that is gone when the block ends, unless it was renamed."""
+    """A fresh directory under ``parent`` that is gone when the block ends, unless it was renamed.
+
+    A locked file beside it says that its writer lives; see `remove_abandoned`.
+    """
     parent.mkdir(parents=True, exist_ok=True)
-    path = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=parent))
-    path.chmod(0o777 & ~_umask())
+    with _living(parent, prefix) as path:
+        try:
+            path.mkdir()
+            yield path
+        except BaseException:
+            # Threads may still be writing there; what that does to the removal must not hide what happened.
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        remove(path)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove what writers that were killed left under ``parent``; what a living one stages is let alone."""
+    for lock in parent.glob(f"*{_LOCK}"):
+        with suppress(FileNotFoundError, BlockingIOError), lock.open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove(lock.with_suffix(""))
+            lock.unlink()
+
+
+@contextmanager
+def _living(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new path under ``parent`` with a locked file beside it, that is removed when the block ends."""
+    lock = _new(parent, f"{prefix}-", _LOCK)
     try:
+        with lock.open("x") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if lock.exists():
+                yield lock.with_suffix("")
+                return
+    finally:
+        lock.unlink(missing_ok=True)
+    # It was taken for abandoned before it was locked.
+    with _living(parent, prefix) as path:
         yield path
-    except BaseException:
-        # Threads may still be writing there; what that does to the removal must not hide what happened.
-        shutil.rmtree(path, ignore_errors=True)
-        raise
-    remove(path)
 
 
 @contextmanager
@@ -99,10 +136,49 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 path.parent.parent.rmdir()
 
 
+@contextmanager
+def full_disk_named(*roots: Path) -> Iterator[None]:
+    """Say which of the directories that the block writes to is on a full disk; writes themselves do not.
+
+    Raises
+    ------
+    StoreError
+        A disk is full, or a quota is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        root = min(roots, key=_free)
+        raise StoreError(
+            f"Expected room on the disk of {root}. Got {error.strerror!r}; {_free(root):,} bytes are free there now. "
+            "Free more, and run the same command again: it continues."
+        ) from None
+
+
+def _free(path: Path) -> int:
+    return shutil.disk_usage(next(here for here in (path, *path.absolute().parents) if here.exists())).free
+
+
+def retire(directory: Path) -> None:
+    """Remove a directory so that it vanishes as a whole; what a killed process leaves of it, `sweep` removes."""
+    with suppress(FileNotFoundError):
+        directory.rename(_new(directory.parent, f"{directory.name}."))
+    sweep(directory)
+
+
+def sweep(directory: Path) -> None:
+    """Remove what can be removed of retired directories of this name; a process that is late may hold files there."""
+    for path in directory.parent.glob(f"{directory.name}.*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def remove(directory: Path) -> None:
-    """Remove a directory with all that is in it, when it is there."""
-    if directory.exists():
-        shutil.rmtree(directory)
+    """Remove a directory with all that is in it, when it is there; another process may be doing the same."""
+    while directory.exists():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(directory)
 
 
 def sync_tree(root: Path) -> None:
@@ -126,7 +202,6 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value
+def _new(parent: Path, prefix: str, suffix: str = "") -> Path:
+    """A path that nobody uses; its name is known before anything is there that would have to be removed."""
+    return parent / f"{prefix}{secrets.token_hex(4)}{suffix}"

@@ -8,14 +8,15 @@ the first part was written), the list of complete parts, and a checksum of its o
 import hashlib
 import json
 import math
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from kdstore.errors import CorruptStoreError, StoreError
 from kdstore.schema import Dtype, Name, Schema
-from kdstore.store import atomic
+from kdstore.store import atomic, layout
 from kdstore.validation import parse
 
 FORMAT_VERSION: Final = 1
@@ -23,6 +24,8 @@ MANIFEST = "manifest.json"
 MAX_JSON_BYTES = 256 << 20  # a manifest of a million parts; anything larger is not ours
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ChunkSum = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+"""The first 16 digits of a SHA-256."""
 # Every segment starts with a word character: no "..", no absolute path, no hidden file.
 FilePath = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$", max_length=240)]
 MAX_PART_ROWS = 1 << 20
@@ -34,8 +37,16 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def to_json(self) -> str:
-        """Canonical JSON text: sorted keys, so that equal records have equal bytes."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1, sort_keys=True) + "\n"
+        """Canonical JSON text: sorted keys, so that equal records have equal bytes; `ValueError` for NaN."""
+        content = self.model_dump(mode="json", by_alias=True)
+        return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+    def is_written_as(self, text: bytes) -> bool:
+        """Whether ``text`` is the canonical one: no duplicated key, no other spelling of a number, no NaN."""
+        try:
+            return self.to_json().encode() == text
+        except ValueError:
+            return False
 
 
 class FileRecord(_Record):
@@ -161,6 +172,25 @@ class CodecRecord(_Record):
     fidelity: tuple[Fidelity, ...] = ()
 
 
+class Segment(_Record):
+    """Rows that one command read and wrote: those of the build, then those of each append.
+
+    ``scan`` counts what became of all rows that were read, ``versions`` are those of the libraries that wrote.
+    """
+
+    source_sha256: Sha256
+    rows: Count
+    scan: dict[str, Count]
+    versions: dict[str, str]
+
+
+class Ancestor(_Record):
+    """A store that this one was converted from: its fingerprint, and what was changed on the way."""
+
+    fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    changes: dict[str, Any]
+
+
 class Head(_Record):
     """All that is settled before the first part; a build that is run again must come to the same head."""
 
@@ -176,14 +206,42 @@ class Head(_Record):
     tokenizer: TokenizerRecord
     encoders: dict[str, str]
     limits: Limits
-    source_sha256: Sha256
     split: str
     seed: int
-    rows: Count
+    container: Literal["zarr", "webdataset"] = "zarr"
     part_rows: Annotated[int, Field(gt=0, le=MAX_PART_ROWS)]
     block_rows: Annotated[int, Field(gt=0, le=4096)]
-    scan: dict[str, Count]
-    versions: dict[str, str]
+    segments: Annotated[tuple[Segment, ...], Field(min_length=1, max_length=1 << 16)]
+    ancestors: Annotated[tuple[Ancestor, ...], Field(max_length=1 << 10)] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows of all segments."""
+        return sum(segment.rows for segment in self.segments)
+
+    def part_sizes(self) -> list[int]:
+        """Rows of every part: all but the last of each segment are full."""
+        full = self.part_rows
+        return [
+            min(full, segment.rows - start) for segment in self.segments for start in range(0, segment.rows, full)
+        ]
+
+    def parts_of(self, segment: int) -> range:
+        """The indices of one segment's parts."""
+        counts = [-(-other.rows // self.part_rows) for other in self.segments[: segment + 1]]
+        return range(sum(counts[:-1]), sum(counts))
+
+
+class TarIndex(_Record):
+    """Where the blocks of a webdataset part lie in its tar file.
+
+    ``offsets``: byte at which each block starts, and at which the last one ends. ``sha256``: of the bytes of each
+    block. ``field_bytes``: bytes of every field's members, headers and padding included.
+    """
+
+    offsets: list[Count]
+    sha256: list[Sha256]
+    field_bytes: dict[Name, Count]
 
 
 class PartRecord(_Record):
@@ -191,14 +249,17 @@ class PartRecord(_Record):
 
     ``block_offsets`` gives, per axis, where each block starts and where the last one ends. ``signal_kl`` is the mean
     KL(full || stored) at T = 2 over a few of its positions, to be compared with what the manifest's fidelity says:
-    a part that the shared arrays do not fit has a larger one.
+    a part that the shared arrays do not fit has a larger one. ``chunks`` has, for every Zarr shard, a checksum
+    of each chunk as it is stored, and one of the index behind them: a chunk's own does not say whose chunk it is.
     """
 
     index: Count
     rows: Count
     block_offsets: dict[str, list[Count]]
     files: dict[FilePath, FileRecord]
+    chunks: dict[FilePath, list[ChunkSum]] = {}
     signal_kl: Finite | None = None
+    tar: TarIndex | None = None
 
     def extent(self, axis: str) -> int:
         """Number of values along ``axis`` in this part."""
@@ -221,20 +282,23 @@ class PartRef(_Record):
 
 
 class Manifest(_Record):
-    """The commit record of a store."""
+    """The commit record of a store. ``lost``: parts that were damaged and put away, and not made again yet."""
 
     head: Head
     parts: list[PartRef]
+    lost: list[Count] = []
     shared_files: dict[FilePath, FileRecord]
     content_sha256: Sha256
 
     @model_validator(mode="after")
     def _check_parts(self) -> "Manifest":
-        if [part.index for part in self.parts] != list(range(len(self.parts))):
-            raise ValueError("parts must be numbered from 0 without gaps")
-        starts = range(0, self.head.rows, self.head.part_rows)
-        if [part.rows for part in self.parts] != [min(self.head.part_rows, self.head.rows - s) for s in starts]:
-            raise ValueError("the parts' rows must be those that rows and part_rows of the head give")
+        if sum(-(-segment.rows // self.head.part_rows) for segment in self.head.segments) != self._parts_in_all:
+            raise ValueError("there must be as many parts as segments and part_rows of the head give")
+        present, sizes = [part.index for part in self.parts], self.head.part_sizes()
+        if sorted([*present, *self.lost]) != list(range(len(sizes))) or present != sorted(present):
+            raise ValueError("parts must be numbered from 0, in order, without gaps but for those that are lost")
+        if any(part.rows != sizes[part.index] for part in self.parts):
+            raise ValueError("the parts' rows must be those that segments and part_rows of the head give")
         ids = self.head.tokenizer
         if max(ids.pad_id, ids.eos_id, ids.decoder_start_id) >= min(ids.vocab_size, self.head.vocab_size):
             raise ValueError("special ids must lie within the vocabulary")
@@ -243,9 +307,18 @@ class Manifest(_Record):
         return self
 
     @property
+    def _parts_in_all(self) -> int:
+        return len(self.parts) + len(self.lost)
+
+    @property
     def rows(self) -> int:
-        """Rows of all parts."""
+        """Rows of all parts that are there."""
         return sum(part.rows for part in self.parts)
+
+    @property
+    def lost_rows(self) -> int:
+        """Rows of the parts that are lost."""
+        return self.head.rows - self.rows
 
     @property
     def label_tokens(self) -> int:
@@ -263,15 +336,17 @@ class Manifest(_Record):
         return self.content_sha256[:16]
 
 
-def make_manifest(head: Head, parts: list[PartRef], shared_files: dict[str, FileRecord]) -> Manifest:
+def make_manifest(
+    head: Head, parts: list[PartRef], shared_files: dict[str, FileRecord], lost: Sequence[int] = ()
+) -> Manifest:
     """A manifest with its checksum filled in."""
-    empty = Manifest(head=head, parts=parts, shared_files=shared_files, content_sha256="0" * 64)
+    empty = Manifest(head=head, parts=parts, lost=list(lost), shared_files=shared_files, content_sha256="0" * 64)
     return empty.model_copy(update={"content_sha256": _content_sha256(empty)})
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Commit: replace the store's manifest atomically."""
-    atomic.write_text(root / MANIFEST, manifest.to_json())
+    atomic.write_text(root / MANIFEST, manifest.to_json(), layout.build_path(root))
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -285,7 +360,7 @@ def read_manifest(root: Path) -> Manifest:
         The manifest is not what was written.
     """
     path = root / MANIFEST
-    if not path.is_file():
+    if not path.is_file() or path.is_symlink():
         raise StoreError(_why_no_manifest(root))
     text = read_bounded(path)
     version = _format_version(text, path)
@@ -296,7 +371,7 @@ def read_manifest(root: Path) -> Manifest:
         )
     manifest = parse(Manifest, text, f"manifest {path}", CorruptStoreError)
     # Canonical text, so that no byte of the file can change unnoticed, duplicated keys included.
-    if _content_sha256(manifest) != manifest.content_sha256 or manifest.to_json().encode() != text:
+    if not manifest.is_written_as(text) or _content_sha256(manifest) != manifest.content_sha256:
         raise CorruptStoreError(
             f"Expected {path} to match its checksum {manifest.content_sha256[:12]}. Got another content. "
             "The file was changed; restore it or build again."
@@ -331,6 +406,7 @@ def check_files(root: Path, files: dict[str, FileRecord], *, checksums: bool) ->
     CorruptStoreError
         The first file that does not match. (Zarr itself reads a missing shard as zeros.)
     """
+    check_no_links(root / parent for parent in {p for name in files for p in PurePosixPath(name).parents if p.name})
     for name, record in files.items():
         path = root / name
         if not path.is_file() or path.is_symlink():
@@ -345,6 +421,15 @@ def check_files(root: Path, files: dict[str, FileRecord], *, checksums: bool) ->
         if checksums and sha256_file(path) != record.sha256:
             raise CorruptStoreError(
                 f"Expected {path} to match its recorded checksum. Got another content. Build the store again."
+            )
+
+
+def check_no_links(directories: Iterable[Path]) -> None:
+    """Raise `CorruptStoreError` for a directory that is a symbolic link: all that a store holds lies inside it."""
+    for directory in directories:
+        if directory.is_symlink():
+            raise CorruptStoreError(
+                f"Expected a directory at {directory}. Got a symbolic link. Put what it names in its place."
             )
 
 

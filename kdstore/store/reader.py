@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import zarr
 
 from kdstore.errors import CorruptStoreError
 from kdstore.schema import ROW_AXIS, Arrays, ArraySpec, Block, Schema, TeacherSignal
 from kdstore.store import layout
+from kdstore.store.containers import CONTAINERS
 from kdstore.store.manifest import (
     FileRecord,
     Head,
@@ -20,9 +19,8 @@ from kdstore.store.manifest import (
     read_manifest,
     sha256_file,
 )
+from kdstore.store.part_record import check_record, read_part_record
 from kdstore.store.shared import read_shared
-from kdstore.store.writer import check_record, read_part_record
-from kdstore.store.zarr_part import open_array, read_range
 
 if TYPE_CHECKING:
     from kdstore.codecs import Codec
@@ -50,6 +48,7 @@ class Store:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
         self.manifest: Manifest = read_manifest(self.root)
+        self._refs = {ref.index: ref for ref in self.manifest.parts}
         self.part = lru_cache(OPEN_PARTS)(self._open_part)
 
     @property
@@ -136,7 +135,7 @@ class Store:
     def block_rows(self, part: int, block: int) -> int:
         """Rows of one block, without opening its part."""
         size = self.head.block_rows
-        return min(size, self.manifest.parts[part].rows - block * size)
+        return min(size, self._refs[part].rows - block * size)
 
     def scan(self, fields: Iterable[str] | None = None, limit: int | None = None) -> Iterator[Block]:
         """Yield all blocks in order, one in memory at a time; only ``fields`` where given, ``limit`` rows at most."""
@@ -150,7 +149,7 @@ class Store:
             yield result
 
     def _open_part(self, index: int) -> "Part":
-        return Part(self.root, self.manifest.parts[index], self.head)
+        return Part(self.root, self._refs[index], self.head)
 
 
 class Part:
@@ -178,7 +177,7 @@ class Part:
                 f"{self.record.rows} rows. Build the store again."
             )
         check_files(self.path, self.record.files, checksums=False)
-        check_files(self.path, _metadata_files(self.record.files), checksums=True)
+        self._container = CONTAINERS.get(head.container)(self.path, self.schema, self.record)
 
     @property
     def rows(self) -> int:
@@ -190,13 +189,6 @@ class Part:
         """Number of blocks."""
         return len(self.record.block_offsets["row"]) - 1
 
-    @cached_property
-    def _arrays(self) -> dict[str, "zarr.Array[Any]"]:
-        return {
-            path: open_array(self.path, spec, self.record.extent(spec.axis))
-            for path, spec in self.schema.specs().items()
-        }
-
     def read(self, first: int, stop: int, fields: Iterable[str] | None = None) -> Block:
         """Blocks [first, stop) as one block of rows; only ``fields`` where given.
 
@@ -207,10 +199,7 @@ class Part:
         """
         schema = self.schema if fields is None else self.schema.subset(fields)
         offsets = self.record.block_offsets
-        arrays = {}
-        for path, spec in _with_lengths(self.schema, schema).items():
-            start, end = offsets[spec.axis][first], offsets[spec.axis][stop]
-            arrays[path] = read_range(self._arrays[path], start, end, str(self.path / path))
+        arrays = self._container.read(_with_lengths(self.schema, schema), first, stop)
         # Before any offsets are made of them: those of a nested axis are looked up at its parent's.
         for axis in [axis for axis in self.schema.axes() if f"{axis}/lengths" in arrays]:
             lengths, expected = arrays[f"{axis}/lengths"], offsets[axis][stop] - offsets[axis][first]
@@ -233,10 +222,6 @@ def vocabularies(head: Head) -> dict[str, int]:
         "labels/values": head.tokenizer.vocab_size,
         "teacher/ids": head.vocab_size,
     }
-
-
-def _metadata_files(files: dict[str, FileRecord]) -> dict[str, FileRecord]:
-    return {path: record for path, record in files.items() if path.endswith("zarr.json")}
 
 
 def _below(files: dict[str, FileRecord], prefix: str) -> dict[str, FileRecord]:

@@ -17,7 +17,7 @@ from kdstore.errors import CorruptStoreError
 from kdstore.schema import Array, Arrays, ArraySpec, Dtype
 from kdstore.store import atomic, layout
 from kdstore.store.manifest import SharedArray
-from kdstore.store.zarr_part import open_array, read_range, write_array
+from kdstore.store.zarr_arrays import open_array, write_array, writing
 
 _CHUNK_BYTES = 1 << 20
 
@@ -37,10 +37,11 @@ def stage_shared(root: Path, arrays: Mapping[str, Array]) -> None:
     if not arrays:
         return
     with atomic.staging(layout.staging_path(root), layout.SHARED) as staged:
-        group = zarr.create_group(staged, zarr_format=3)
-        for name, values in sorted(arrays.items()):
-            row_bytes = values.dtype.itemsize * math.prod(values.shape[1:])
-            write_array(group, name, values, min(len(values), max(1, _CHUNK_BYTES // row_bytes)))
+        with writing():
+            group = zarr.create_group(staged, zarr_format=3)
+            for name, values in sorted(arrays.items()):
+                row_bytes = values.dtype.itemsize * math.prod(values.shape[1:])
+                write_array(group, name, values, min(len(values), max(1, _CHUNK_BYTES // row_bytes)))
         atomic.sync_tree(staged)
         atomic.commit_directory(staged, target)
 
@@ -68,7 +69,7 @@ def read_shared(root: Path, records: Mapping[str, SharedArray]) -> Arrays:
         if not (path / "zarr.json").is_file():
             raise CorruptStoreError(f"Expected the shared array {path}. Got nothing there. Build the store again.")
         spec = ArraySpec(name, record.dtype, layout.SHARED, record.shape[1:])
-        values = read_range(open_array(path.parent, spec, record.shape[0]), 0, record.shape[0], str(path))
+        values = open_array(path.parent, spec, record.shape[0]).read(0, record.shape[0])
         if _sha256(values) != record.sha256:
             raise CorruptStoreError(
                 f"Expected {path} to match the checksum {record.sha256[:12]} in the manifest. Got other values. "

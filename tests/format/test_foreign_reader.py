@@ -122,6 +122,8 @@ def test_the_page_lists_every_key_of_every_record() -> None:
     records: dict[str, type[BaseModel]] = {
         "manifest.json": manifest.Manifest,
         "head": manifest.Head,
+        "segment": manifest.Segment,
+        "ancestor": manifest.Ancestor,
         "codec": manifest.CodecRecord,
         "shared array": manifest.SharedArray,
         "fidelity": manifest.Fidelity,
@@ -131,6 +133,7 @@ def test_the_page_lists_every_key_of_every_record() -> None:
         "limits": manifest.Limits,
         "part reference": manifest.PartRef,
         "part.json": manifest.PartRecord,
+        "tar index": manifest.TarIndex,
         "file record": manifest.FileRecord,
     }
     for title, record in records.items():

@@ -16,8 +16,8 @@ from kdeval.results import Results, Settings
 from kdeval.run import evaluate
 from kdstore.encode.tokenizer import truncate_target
 from kdstore.schema import RaggedText, RaggedTokens, Schema
-from kdstore.store.manifest import CodecRecord, Head, Limits, TeacherRecord, TokenizerRecord
-from kdstore.store.writer import begin, finalize, write_part
+from kdstore.store.manifest import CodecRecord, Head, Limits, Segment, TeacherRecord, TokenizerRecord
+from kdstore.store.writer import begin, finalize, prepare, write_part
 
 ROWS = 37  # more than one window of 32 batches of one row
 ASSERTIONS = ["assertEquals({}, list.size());", "assertTrue(list.contains({}));", "assertNull(map.get({}), text);"]
@@ -95,11 +95,12 @@ def write_store(
             sha256="0" * 64, vocab_size=len(tokenizer), pad_id=0, eos_id=1, decoder_start_id=0
         ),
         encoders={}, limits=Limits(**limits, overlong="truncate"),
-        source_sha256="0" * 64, split="all", seed=7, rows=len(prompts), part_rows=16, block_rows=8, scan={},
-        versions={},
+        split="all", seed=7, part_rows=16, block_rows=8,
+        segments=(Segment(source_sha256="0" * 64, rows=len(prompts), scan={}, versions={}),),
     )  # fmt: skip
     begin(root, head)
     tokenizer.save_pretrained(root / "tokenizer")
+    prepare(root)
     rows = [
         {
             "id": f"row-{index}",
@@ -114,7 +115,7 @@ def write_store(
         for index, (prompt, assertion) in enumerate(zip(prompts, assertions, strict=True))
     ]
     for part, start in enumerate(range(0, len(rows), 16)):
-        write_part(root, part, schema.pack(rows[start : start + 16]), 8)
+        write_part(root, head, part, schema.pack(rows[start : start + 16]))
     finalize(root, head)
     return root
 

@@ -18,7 +18,7 @@ from kdstore.errors import CorruptStoreError, MismatchError
 from kdstore.schema import RaggedText, RaggedTokens, Scalar, Schema, TeacherSignal
 from kdstore.store.manifest import ImportRecord
 from kdstore.store.reader import Store
-from kdstore.store.writer import begin, finalize, write_part
+from kdstore.store.writer import begin, finalize, prepare, write_part
 
 from ..codec_tools import fitted, linear_output, recorded
 from .conftest import Run, make_rows, write_rows
@@ -65,8 +65,9 @@ def rewrite(sound: Path, tmp_path: Path) -> Rewrite:
         head = source.head.model_copy(update={"schema_": schema, **changes})
         begin(root, head)
         shutil.copytree(tokenizer or sound / "tokenizer", root / "tokenizer")
+        prepare(root)
         for part, start in enumerate(range(0, len(rows), 20)):
-            write_part(root, part, schema.pack(rows[start : start + 20]), 10)
+            write_part(root, head, part, schema.pack(rows[start : start + 20]))
         finalize(root, head)
         return Store(root)
 

@@ -80,7 +80,7 @@ def test_the_same_command_gives_the_same_bytes(tmp_path: Path, rows: Path, teach
     assert a == b
 
 
-@pytest.mark.parametrize("moment", [0, 1, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize("moment", [0, 3, 8])
 def test_a_killed_build_continues_to_the_same_store(
     tmp_path: Path, rows: Path, built: Path, teacher: Path, kdstore: Run, moment: int
 ) -> None:
@@ -215,7 +215,7 @@ def test_bad_rows_are_quarantined_with_their_place(tmp_path: Path, rows: Path, t
     assert [entry["origin"] for entry in quarantined] == ["rows.jsonl:5", "rows.jsonl:6"]
     assert "malformed JSON" in quarantined[0]["reason"]
     assert "assertion" in quarantined[1]["reason"]
-    scan = Store(out).head.scan
+    scan = Store(out).head.segments[0].scan
     assert (scan["read"], scan["kept"], scan["quarantined"], scan["duplicates"]) == (123, 120, 2, 1)
     strict = kdstore("build", rows, "--teacher", teacher, "--out", tmp_path / "s.kd", "--strict")
     assert strict.exit_code == 3
@@ -229,7 +229,7 @@ def test_long_rows_are_cut_or_left_out_and_counted(
     out, whole = tmp_path / "out.kd", make_rows(120)
     result = kdstore("build", rows, "--teacher", teacher, "--out", out, "--max-input-len", 40, "--overlong", overlong)
     assert result.exit_code == 0, result.stderr
-    count = Store(out).head.scan[f"overlong_{'skipped' if overlong == 'skip' else 'truncated'}"]
+    count = Store(out).head.segments[0].scan[f"overlong_{'skipped' if overlong == 'skip' else 'truncated'}"]
     assert 0 < count < 120
     found = all_rows(out)
     assert len(found) == (120 if overlong == "truncate" else 120 - count)

@@ -16,7 +16,8 @@ from kdstore.fidelity.measure import Subject, measure
 from kdstore.fidelity.plan import recommend
 from kdstore.fidelity.probe import Probe
 from kdstore.fidelity.reference import LabelFrequencies, TrainedStudent
-from kdstore.fidelity.trial import Candidate, Layout, Trial, run_trials
+from kdstore.fidelity.size import Layout
+from kdstore.fidelity.trial import Candidate, Trial, run_trials
 from kdstore.store.manifest import Fidelity
 
 from ..codec_tools import fitted, linear_output, recorded

@@ -137,7 +137,7 @@ def test_bad_rows_are_left_out_one_by_one(tmp_path: Path, sequences: Rows, teach
     ]
     source = write(tmp_path / "captured", [good, *(case for case, _ in cases)], EXACT)
     out = tmp_path / "a.kd"
-    args = ("import", source, "--format", "distillkit", "--tokenizer", teacher, *KNOWN)
+    args = ("import", source, "--format", "distillkit", "--tokenizer", teacher, *KNOWN, "--max-bad", 1)
     assert kdstore(*args, "--out", out).exit_code == 0
     assert Store(out).rows == 1
     lines = (out / "quarantine.jsonl").read_text().splitlines()

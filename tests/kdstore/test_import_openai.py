@@ -165,7 +165,7 @@ def test_choices_are_rows_and_only_the_bad_one_is_left_out(
     bad["logprobs"]["content"][2]["logprob"] = 0.7
     record["choices"].append(bad)
     out = tmp_path / "a.kd"
-    args = ("--format", "openai", "--tokenizer", teacher, *KNOWN, "--out", out)
+    args = ("--format", "openai", "--tokenizer", teacher, *KNOWN, "--max-bad", 1, "--out", out)
     assert kdstore("import", write(tmp_path / "a.jsonl", record), *args).exit_code == 0
     assert len(stored(out)) == 1
     (line,) = (out / "quarantine.jsonl").read_text().splitlines()
@@ -227,7 +227,7 @@ def test_contradictions_are_named_row_by_row(tmp_path: Path, forms: Any, teacher
         (changed(scored, "choices.0.prompt_logprobs.1", {"7": None}), "Expected an object"),
     ]  # fmt: skip
     out = tmp_path / "a.kd"
-    args = ("--format", "openai", "--tokenizer", teacher, *KNOWN, "--out", out)
+    args = ("--format", "openai", "--tokenizer", teacher, *KNOWN, "--max-bad", 1, "--out", out)
     result = kdstore("import", write(tmp_path / "a.jsonl", given, *(case for case, _ in cases)), *args)
     assert result.exit_code == 0, result.output
     assert len(stored(out)) == 1

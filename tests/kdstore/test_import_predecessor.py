@@ -246,7 +246,10 @@ def test_rows_that_lie_are_left_out_with_their_reason(
     assert strict.exit_code == 3
     assert "a.jsonl:5" in error_line(strict)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result = kdstore(*args)
+    refused = kdstore(*args)
+    assert refused.exit_code == 3
+    assert "at most 10% bad rows" in error_line(refused)
+    result = kdstore(*args, "--max-bad", 1)
     assert result.exit_code == 0, result.output
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 600 << 10, "kilobytes: half of what the largest lie would have unpacked to, and its copies"

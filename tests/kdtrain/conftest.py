@@ -10,10 +10,10 @@ import torch
 
 from kdstore.codecs import Output
 from kdstore.schema import RaggedText, RaggedTokens, Scalar, Schema, TeacherSignal, Vector
-from kdstore.store.manifest import CodecRecord, Fidelity, Head, Limits, TeacherRecord, TokenizerRecord
+from kdstore.store.manifest import CodecRecord, Fidelity, Head, Limits, Segment, TeacherRecord, TokenizerRecord
 from kdstore.store.reader import Store
 from kdstore.store.shared import publish_shared, stage_shared
-from kdstore.store.writer import begin, finalize, write_part
+from kdstore.store.writer import begin, finalize, prepare, write_part
 from kdtrain.models import tokenizer as tokenizers
 
 from ..codec_tools import fitted, recorded
@@ -85,14 +85,11 @@ def make_store(tokenizer_dir, vocab_size) -> MakeStore:
             ),
             "encoders": {},
             "limits": Limits(max_input_tokens=64, max_output_tokens=16, overlong="truncate"),
-            "source_sha256": "0" * 64,
             "split": "all",
             "seed": seed,
-            "rows": rows,
             "part_rows": part_rows,
             "block_rows": block_rows,
-            "scan": {},
-            "versions": {},
+            "segments": (Segment(source_sha256="0" * 64, rows=rows, scan={}, versions={}),),
         }
         head = Head(**{**settings, **head})
         begin(root, head)
@@ -100,9 +97,10 @@ def make_store(tokenizer_dir, vocab_size) -> MakeStore:
         publish_shared(root)
         tokenizer = tokenizers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
         tokenizer.save_pretrained(root / "tokenizer")
+        prepare(root)
         samples = [_row(rng, index, kept, vocab_size, shift) for index in range(rows)]
         for part, start in enumerate(range(0, rows, part_rows)):
-            write_part(root, part, head.schema_.pack(samples[start : start + part_rows]), block_rows)
+            write_part(root, head, part, head.schema_.pack(samples[start : start + part_rows]))
         finalize(root, head)
         return Store(root)
 

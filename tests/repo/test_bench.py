@@ -65,6 +65,18 @@ def test_codecs_and_foreign_formats_are_measured_on_the_same_positions(tmp_path:
         assert 0 <= record["angle_deg"] <= record["angle_worst_deg"] <= 180
 
 
+def test_a_store_is_measured_at_size(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    result = run("tools/bench/store.py", "--gigabytes", 0.01, "--parts", 50, "--repeats", 1, "--json", out)
+    assert result.returncode == 0, result.stderr
+    records = json.loads(out.read_text())
+    assert records["large_build"]["bytes"] > 1e7
+    assert records["large_build"]["peak_rss_bytes"] > records["large_build"]["teacher_peak_rss_bytes"] > 1e8
+    assert records["many_parts"]["parts"] == 50
+    for record in records["throughput"]:
+        assert 0 < record["write_of_numpy"] < record["write_mb_s"]
+
+
 def test_the_tables_are_those_of_the_records() -> None:
     sys.path.insert(0, str(ROOT / "tools/docs"))
     try:

@@ -24,8 +24,8 @@ from kdstore.encode.tokenizer import Tokenizer, truncate_prompt, truncate_target
 from kdstore.errors import EmptyInputError, RowError
 from kdstore.fidelity.measure import POSITIONS, Subject, measure
 from kdstore.fidelity.probe import Probe
-from kdstore.fidelity.size import signal_bytes_per_token
-from kdstore.fidelity.trial import Layout, try_storage
+from kdstore.fidelity.size import Layout, signal_bytes_per_token
+from kdstore.fidelity.trial import try_storage
 from kdstore.sources import Rejected, open_source
 from kdstore.store.manifest import Fidelity, Limits
 from kdstore.tasks import TASKS
@@ -149,7 +149,7 @@ def _by_rows(name: str, fit: Sample, probe: Probe) -> tuple[str, Subject, dict[s
 
     pieces = [convert(slice(s, min(s + 256, POSITIONS))) for s in range(0, POSITIONS, 256)]
     joined = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
-    size = signal_bytes_per_token(codec, joined, [16] * (POSITIONS // 16), _LAYOUT.block_rows, _LAYOUT.part_rows)
+    size = signal_bytes_per_token(codec, joined, [16] * (POSITIONS // 16), _LAYOUT)
     return name, Subject(codec, size, convert), speeds
 
 

@@ -1,34 +1,56 @@
-"""Write and read the arrays of one part as Zarr v3 arrays: one shard, so one file, per array."""
+"""Zarr v3 arrays of one shard, so one file, each: written by zarr-python, read by `kdstore.store.shard`."""
 
+import asyncio
 import json
 import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
+from zarr.core.sync import sync
 
 from kdstore.errors import CorruptStoreError
 from kdstore.schema import ROW_AXIS, Array, ArraySpec, Block
 from kdstore.store.manifest import read_bounded
+from kdstore.store.shard import Shard
 
 # Level 16 takes a tenth off quantised coefficients, at 0.02 ms per token; full logits would wait minutes for it.
 _LEVEL, _FAST_LEVEL, _WIDE_ENTRY = 16, 5, 4096
-_ZARRS = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
 
 
-def write_arrays(directory: Path, block: Block, block_offsets: dict[str, list[int]]) -> None:
+def write_arrays(directory: Path, block: Block, block_offsets: Mapping[str, list[int]]) -> None:
     """Write every array of ``block`` below ``directory``, which becomes a Zarr group.
 
     zarr-python's own pipeline is used: it writes the chunks of a shard in a fixed order, so that equal rows
     give equal bytes.
     """
-    root = zarr.create_group(directory, zarr_format=3)
-    for path, spec in block.schema.specs().items():
-        for depth in range(1, path.count("/") + 1):
-            root.require_group("/".join(path.split("/")[:depth]))
-        write_array(root, path, block.arrays[path], chunk_length(spec, block_offsets[spec.axis]))
+    with writing():
+        root = zarr.create_group(directory, zarr_format=3)
+        for path, spec in block.schema.specs().items():
+            for depth in range(1, path.count("/") + 1):
+                root.require_group("/".join(path.split("/")[:depth]))
+            write_array(root, path, block.arrays[path], chunk_length(spec, block_offsets[spec.axis]))
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Write with zarr: when the block fails, or a signal ends it, zarr's own threads are waited for.
+
+    They would go on in a directory that is being removed, and make it again.
+    """
+    try:
+        yield
+    except BaseException:
+        sync(_all_else())
+        raise
+
+
+async def _all_else() -> None:
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
 
 def write_array(group: zarr.Group, path: str, values: Array, chunk: int) -> None:
@@ -62,47 +84,59 @@ def chunk_length(spec: ArraySpec, offsets: list[int]) -> int:
     return max(1, int(half_block))
 
 
-def open_array(directory: Path, spec: ArraySpec, extent: int) -> "zarr.Array[Any]":
-    """Open one array after checking that its metadata says what schema and part record say.
+def open_array(directory: Path, spec: ArraySpec, extent: int, sums: Sequence[str] | None = None) -> Shard:
+    """Open one array after checking that its metadata says what schema and part record say; ``sums``: see `Shard`.
 
     Raises
     ------
     CorruptStoreError
         It is not the array that the schema and the part record ask for.
     """
-    check_metadata(directory / spec.path / "zarr.json", spec, extent)
-    with zarr.config.set(_ZARRS):
-        return zarr.open_array(directory / spec.path, mode="r", zarr_format=3)
+    chunk = check_metadata(directory / spec.path / "zarr.json", spec, extent)
+    return Shard(directory / shard_file(spec), spec, extent, chunk, sums)
 
 
-def check_metadata(path: Path, spec: ArraySpec, extent: int) -> None:
-    """Check an array's ``zarr.json`` before zarr acts on it: only chunk length and zstd level are free.
+def check_metadata(path: Path, spec: ArraySpec, extent: int) -> int:
+    """Check an array's ``zarr.json``, where only chunk length and zstd level are free; the chunk length.
 
     Raises
     ------
     CorruptStoreError
         It is not the document that the schema and the part record ask for.
     """
-    try:
-        found = json.loads(read_bounded(path, 1 << 20))
+    chunk, good = 0, False
+    with suppress(ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
+        found = json.loads(read_bounded(path, 1 << 20), object_pairs_hook=_object)
         sharding = found["codecs"][0]["configuration"]
         chunk, shard = sharding["chunk_shape"][0], found["chunk_grid"]["configuration"]["chunk_shape"][0]
         level = sharding["codecs"][1]["configuration"]["level"]
-        expected = _metadata(spec, extent, chunk, shard, level)
-        good = found == expected and 0 < chunk <= shard < extent + chunk + 1 and shard % chunk == 0 <= shard - extent
-    except (ValueError, KeyError, IndexError, TypeError, ZeroDivisionError, RecursionError):
-        good = False
+        integers = all(type(number) is int for number in (chunk, shard, level))
+        good = integers and chunk > 0 and shard == chunk * max(1, math.ceil(extent / chunk))
+        # As text, in which 1, 1.0 and true differ.
+        texts = [json.dumps(one, sort_keys=True) for one in (found, _metadata(spec, extent, chunk, shard, level))]
+        good = good and texts[0] == texts[1]
     if not good:
         raise CorruptStoreError(
             f"Expected {path} to describe an array of shape {(extent, *spec.shape)} and dtype {spec.dtype} in one "
-            "shard of zstd chunks with checksums. Got another description. Build the store again."
+            "shard of zstd chunks with checksums. Got another description. Mend the store with `kdstore repair`."
         )
+    return chunk
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
 
 
 def array_files(spec: ArraySpec, extent: int) -> set[str]:
     """Paths in a part of an array's metadata and, unless it is empty, of its shard."""
-    shard = "/".join(["c", "0", *("0" for _ in spec.shape)])
-    return {f"{spec.path}/zarr.json"} | ({f"{spec.path}/{shard}"} if extent else set())
+    return {f"{spec.path}/zarr.json"} | ({shard_file(spec)} if extent else set())
+
+
+def shard_file(spec: ArraySpec) -> str:
+    """Path in a part of an array's shard."""
+    return "/".join([spec.path, "c", "0", *("0" for _ in spec.shape)])
 
 
 def _metadata(spec: ArraySpec, extent: int, chunk: int, shard: int, level: int) -> dict[str, Any]:
@@ -111,7 +145,7 @@ def _metadata(spec: ArraySpec, extent: int, chunk: int, shard: int, level: int) 
     plain = little if np.dtype(spec.dtype).itemsize > 1 else {"name": "bytes"}
     sharding = {
         "chunk_shape": [chunk, *spec.shape],
-        "codecs": [plain, {"name": "zstd", "configuration": {"level": int(level), "checksum": True}}],
+        "codecs": [plain, {"name": "zstd", "configuration": {"level": level, "checksum": True}}],
         "index_codecs": [little, {"name": "crc32c"}],
         "index_location": "end",
     }
@@ -122,24 +156,8 @@ def _metadata(spec: ArraySpec, extent: int, chunk: int, shard: int, level: int) 
         "data_type": spec.dtype,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [shard, *spec.shape]}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": 0,
+        "fill_value": np.zeros((), spec.dtype).item(),
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
         "attributes": {},
         "storage_transformers": [],
     }
-
-
-def read_range(array: "zarr.Array[Any]", start: int, stop: int, where: str) -> Array:
-    """Values [start, stop) along the axis, checksums verified.
-
-    Raises
-    ------
-    CorruptStoreError
-        A chunk cannot be decoded; ``where`` names the array.
-    """
-    try:
-        return np.asarray(array[start:stop])
-    except Exception as error:  # both pipelines raise bare RuntimeError, ValueError or OSError for bad chunks
-        raise CorruptStoreError(
-            f"Expected values {start:,} to {stop:,} of {where} to match their checksums. Got {error}."
-        ) from None

@@ -1,0 +1,146 @@
+"""Read runs of values from the shard file of a Zarr array, chunk by chunk, with every size known beforehand.
+
+General Zarr pipelines believe what a chunk says of its own size: a few kilobytes take gigabytes or end the process,
+and a chunk of another size passes in partial reads. Here a chunk that does not say exactly the size that the metadata
+ask for is refused before memory is taken.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numcodecs import zstd
+
+from kdstore.errors import CorruptStoreError
+from kdstore.schema import Array, ArraySpec
+
+_MAGIC = b"\x28\xb5\x2f\xfd"
+_MOST_PER_BYTE = (128 << 10) // 4  # the densest zstd block: 128 KiB in a header of 3 bytes and one byte
+_INDEX_CHECKSUM_BYTES = 4
+
+
+class Shard:
+    """The only shard of an array, with its index read.
+
+    Parameters
+    ----------
+    path
+        Its file.
+    spec
+        The array's dtype and trailing shape.
+    extent
+        Values along the array's axis.
+    chunk
+        Values per chunk; the last one is padded.
+    sums
+        Checksums of the chunks as they are stored, and of the index, see `PartRecord`; None where the values are
+        checked as a whole.
+
+    Raises
+    ------
+    CorruptStoreError
+        The chunks that the index names do not fill the file one after the other, or cannot hold ``extent`` values.
+    """
+
+    def __init__(self, path: Path, spec: ArraySpec, extent: int, chunk: int, sums: Sequence[str] | None) -> None:
+        self._path, self._chunk, self._sums = path, chunk, sums
+        self._dtype, self._shape = np.dtype(spec.dtype), spec.shape
+        self._chunk_bytes = chunk * math.prod(spec.shape) * self._dtype.itemsize
+        chunks = math.ceil(extent / chunk)
+        # An array without values has no file.
+        self._index, self._bounds = b"", [0]
+        if not chunks:
+            return
+        if sums is not None and len(sums) != chunks + 1:
+            raise self._damaged(f"{len(sums):,} checksums for {chunks:,} chunks and an index")
+        self._index = self._read_index(chunks)
+        if sums is not None and _sum(self._index) != sums[-1]:
+            raise self._damaged("an index that does not match its checksum")
+        self._bounds = self._chunk_bounds(chunks)
+
+    def _read_index(self, chunks: int) -> bytes:
+        """The end of the file: offset and length of every chunk, and a checksum that needs no check of its own."""
+        index_bytes = 16 * chunks + _INDEX_CHECKSUM_BYTES
+        size = self._path.stat().st_size if self._path.is_file() else 0
+        if size * _MOST_PER_BYTE < chunks * self._chunk_bytes or size < index_bytes:
+            raise self._damaged(f"{size:,} bytes, which cannot hold {chunks:,} chunks of {self._chunk_bytes:,}")
+        with self._path.open("rb") as file:
+            file.seek(size - index_bytes)
+            return file.read()
+
+    def _chunk_bounds(self, chunks: int) -> list[int]:
+        """Where each chunk starts in the file, and where the last one ends."""
+        bounds = [0]
+        for start, length in np.frombuffer(self._index, "<u8", 2 * chunks).reshape(chunks, 2).tolist():
+            if start != bounds[-1]:
+                raise self._damaged("an index with gaps")
+            bounds.append(start + length)
+        if bounds[-1] + len(self._index) != self._path.stat().st_size:
+            raise self._damaged("an index that ends elsewhere")
+        return bounds
+
+    def read(self, start: int, stop: int) -> Array:
+        """Values [start, stop) along the axis, checksums verified; raises `CorruptStoreError` when one is wrong."""
+        values = np.empty((stop - start, *self._shape), self._dtype)
+        if start == stop:
+            return values
+        first, last = start // self._chunk, math.ceil(stop / self._chunk)
+        for index, piece in enumerate(self._stored(first, last), first):
+            begin = index * self._chunk
+            low, high = max(start, begin), min(stop, begin + self._chunk)
+            if high - low == self._chunk:
+                self._decode(piece, index, values[low - start : high - start])
+            else:
+                decoded = np.empty((self._chunk, *self._shape), self._dtype)
+                self._decode(piece, index, decoded)
+                values[low - start : high - start] = decoded[low - begin : high - begin]
+        return values
+
+    def sums(self) -> list[str]:
+        """The checksum of every chunk as it is stored, and of the index."""
+        return [*map(_sum, self._stored(0, len(self._bounds) - 1)), _sum(self._index)]
+
+    def _stored(self, first: int, last: int) -> list[memoryview]:
+        """The chunks [first, last) as they are stored, by one read."""
+        bounds = self._bounds[first : last + 1]
+        with self._path.open("rb") as file:
+            file.seek(bounds[0])
+            data = memoryview(file.read(bounds[-1] - bounds[0]))
+        return [data[start - bounds[0] : stop - bounds[0]] for start, stop in pairwise(bounds)]
+
+    def _decode(self, chunk: memoryview, index: int, target: Array) -> None:
+        if self._sums is not None and _sum(chunk) != self._sums[index]:
+            raise self._damaged(f"chunk {index} that does not match its checksum")
+        if _content_size(bytes(chunk[:18])) != self._chunk_bytes:
+            raise self._damaged(f"chunk {index} of another size or without a checksum")
+        try:
+            zstd.decompress(chunk, target)
+        except (RuntimeError, ValueError) as error:
+            raise self._damaged(f"chunk {index}: {error}") from None
+
+    def _damaged(self, what: str) -> CorruptStoreError:
+        return CorruptStoreError(
+            f"Expected {self._path} to hold the array's chunks. Got {what}. Mend the store with `kdstore repair`."
+        )
+
+
+def _sum(chunk: bytes | memoryview) -> str:
+    return hashlib.sha256(chunk).hexdigest()[:16]
+
+
+def _content_size(head: bytes) -> int | None:
+    """The size that a zstd frame with a checksum unpacks to, from its first bytes; None for anything else."""
+    if len(head) < 6 or head[:4] != _MAGIC:
+        return None
+    descriptor = head[4]
+    # No dictionary, a checksum, nothing reserved.
+    if descriptor & 0b1111 != 0b0100:
+        return None
+    flag, single_segment = descriptor >> 6, bool(descriptor & 0b10_0000)
+    start, width = 5 + (not single_segment), (int(single_segment), 2, 4, 8)[flag]
+    if not width:
+        return None
+    return int.from_bytes(head[start : start + width], "little") + (256 if width == 2 else 0)

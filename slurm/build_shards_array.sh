@@ -1,0 +1,1 @@
+../kdstore/launch/build_shards_array.sh

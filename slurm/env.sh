@@ -1,0 +1,1 @@
+../kdstore/launch/env.sh
