@@ -8,6 +8,8 @@ import click
 
 from kdstore.console import print_json, stdout
 
+_SHOWN = 20  # ids of a part
+
 
 @click.command()
 @click.argument("store", type=click.Path(path_type=Path))
@@ -46,12 +48,19 @@ def repair(as_json: bool, **options: Any) -> None:
     for problem in report.problems:
         stdout.print(problem, markup=False, soft_wrap=True)
     for place in report.put_away:
-        stdout.print(f"put away: {place}", markup=False, soft_wrap=True)
+        stdout.print(f"put away: {place}; delete it when nothing in it is wanted", markup=False, soft_wrap=True)
     if report.rebuilt:
         stdout.print(f"made again: parts {', '.join(map(str, report.rebuilt))}.")
     for index, ids in report.lost.items():
         stdout.print(f"part {index}: {len(ids):,} rows {'would be' if options['dry_run'] else 'are'} lost:")
-        for row_id in ids:
+        for row_id in ids[:_SHOWN]:
             stdout.print(f"  {row_id}", markup=False, soft_wrap=True)
+        if len(ids) > _SHOWN:
+            stdout.print(f"  and {len(ids) - _SHOWN:,} more; --json has all")
+    if report.lost:
+        rows = sum(map(len, report.lost.values()))
+        stdout.print(
+            f"{rows:,} rows in all. Make them again: kdstore repair {report.path} --rows ROWS", soft_wrap=True
+        )
     if not report.problems and not report.lost and not report.rebuilt:
         stdout.print(f"{report.path}: nothing to mend.")

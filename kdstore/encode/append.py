@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,23 +15,27 @@ from kdstore.encode.build import Built, peak_rss_bytes, segment, shuffled, write
 from kdstore.encode.reopen import reopen
 from kdstore.encode.scan import Rows, Sides, scan
 from kdstore.encode.worklist import Job, Share
-from kdstore.errors import EmptyInputError
+from kdstore.errors import MismatchError
 from kdstore.store import atomic, layout
 from kdstore.store.ids import read_ids
-from kdstore.store.manifest import Manifest, check_files, read_manifest
+from kdstore.store.manifest import Head, Manifest, check_files, read_manifest
 from kdstore.store.reader import Store
-from kdstore.store.writer import begin, finalize, finish, prepare
+from kdstore.store.writer import begin, finalize, finish, pinned_head, prepare
 from kdstore.tasks import TASKS
 
 
 @dataclass(frozen=True)
 class AppendOptions:
-    """What `append` is asked for; the options of ``kdstore append``. ``teacher`` and ``embed``: see `reopen`."""
+    """What `append` is asked for; the options of ``kdstore append``.
+
+    ``teacher`` and ``embed``: see `reopen`. Rows of the stores ``held_out`` are left out too.
+    """
 
     store: Path
     rows: tuple[Path, ...]
     teacher: str | None = None
     embed: tuple[str, ...] = ()
+    held_out: tuple[Path, ...] = ()
     device: str = "auto"
     limit: int | None = None
     strict: bool = False
@@ -38,12 +43,12 @@ class AppendOptions:
 
 
 def append(options: AppendOptions) -> Built:
-    """Append rows whose ids the store does not have; continue where an interrupted append stopped.
+    """Append rows whose ids the store does not have, if any; continue where an interrupted append stopped.
 
     Raises
     ------
     KDError
-        As for a build, and for `reopen`; `EmptyInputError` where every row is there already.
+        As for a build, and for `reopen`.
     """
     start = time.monotonic()
     root = options.store
@@ -53,10 +58,7 @@ def append(options: AppendOptions) -> Built:
         if not (layout.head_path(root).is_file() and finish([root])):
             return Built(root, _append(options), time.monotonic() - start, peak_rss_bytes())
     # An interrupted append lacked no part; what it was not asked for is appended now.
-    try:
-        return append(options)
-    except EmptyInputError:
-        return Built(root, read_manifest(root), time.monotonic() - start, peak_rss_bytes())
+    return append(options)
 
 
 def _append(options: AppendOptions) -> Manifest:
@@ -74,8 +76,17 @@ def _append(options: AppendOptions) -> Manifest:
         strict=options.strict,
         limit=options.limit,
         max_bad=options.max_bad,
-        known=_Known(store).__contains__,
+        known=_known([store, *map(Store, options.held_out)]),
     )
+    if not len(spool.index):
+        note("nothing new: all rows are there already.")
+        atomic.remove(layout.spool_path(root))
+        return store.manifest
+    if store.head.split.startswith("train") and not options.held_out:
+        note(
+            f"{root} is one side of a split, and rows held out for the other are new to it. If they are among these "
+            "rows, leave them out: --held-out STORE."
+        )
     rows = np.arange(len(spool.index))
     sides = Sides(rows, rows[:0], 0, 0)
     # Another seed than the build's: equal counts of rows would be written in the same order.
@@ -83,11 +94,27 @@ def _append(options: AppendOptions) -> Manifest:
     added = segment(options.rows, spool, sides, len(rows))
     head = store.head.model_copy(update={"segments": (*store.head.segments, added)})
     note(f"{len(rows):,} new rows; {spool.counts['duplicates']:,} were there already or came twice.")
+    _check_begun(root, head)
     begin(root, head)
     shutil.copyfile(spool.quarantine, root / f"quarantine-{number:05d}.jsonl")
     prepare(root)
     write_parts([Job(root, head, order)], pipeline, spool, Share())
     return finalize(root, head)
+
+
+def _check_begun(root: Path, head: Head) -> None:
+    """Refuse to go on with an append of other rows."""
+    if layout.head_path(root).is_file() and pinned_head(root) != head:
+        raise MismatchError(
+            f"Expected the rows of the append to {root} that is not finished. Got others. Run that one again first, "
+            f"or give it up: remove {layout.build_path(root)}."
+        )
+
+
+def _known(stores: Sequence[Store]) -> Callable[[str], bool]:
+    """Whether any of these stores has a row of this id."""
+    known = [_Known(store) for store in stores]
+    return lambda row_id: any(row_id in one for one in known)
 
 
 class _Known:

@@ -9,7 +9,7 @@ from pathlib import Path
 from kdstore.console import progress
 from kdstore.encode.pipeline import Pipeline
 from kdstore.encode.reopen import reopen
-from kdstore.errors import CorruptStoreError, MismatchError, RowError, StoreError
+from kdstore.errors import CapabilityError, CorruptStoreError, MismatchError, RowError, StoreError
 from kdstore.schema import Example
 from kdstore.sources import Rejected, open_source
 from kdstore.store import atomic, layout
@@ -60,6 +60,8 @@ def repair(options: RepairOptions) -> RepairReport:
         Not a finished store; or its manifest, shared arrays or tokenizer are damaged, which only a copy can mend.
     MismatchError
         A row that is lost is not among ``rows``.
+    CapabilityError
+        The store was converted to another codec, and ``rows`` are given.
     KDError
         As for `reopen`.
     """
@@ -73,6 +75,8 @@ def repair(options: RepairOptions) -> RepairReport:
         report.lost = _name_lost(store, lost, report, options.dry_run)
         if options.dry_run:
             return report
+        if options.rows and lost:
+            _check_original(store)
         pipeline = reopen(store, options.teacher, options.embed, options.device) if options.rows and lost else None
         examples = _examples(store, options.rows, report.lost) if pipeline else {}
         if damaged:
@@ -84,6 +88,15 @@ def repair(options: RepairOptions) -> RepairReport:
             _commit(store, [])
         atomic.remove(layout.staging_path(root))
     return report
+
+
+def _check_original(store: Store) -> None:
+    """Refuse to mix: a teacher gives other values than a signal that was encoded a second time."""
+    if any("codec" in ancestor.changes for ancestor in store.head.ancestors):
+        raise CapabilityError(
+            f"Expected a store whose signal comes from its teacher. Got {store.root}, which was converted to another "
+            "codec: parts made again would differ. Convert the original again, or repair without --rows."
+        )
 
 
 def _damaged(store: Store, report: RepairReport) -> list[int]:

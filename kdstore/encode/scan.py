@@ -80,7 +80,7 @@ def scan(
     RowError
         A bad row, when ``strict``; or a larger share of them than ``max_bad``.
     EmptyInputError
-        No row can be used.
+        No row can be used, unless all are known.
     MismatchError
         The spool is not there, or was made of other rows, and this process may not write it.
     """
@@ -120,7 +120,8 @@ def scan(
             writer.add(examples, index, labels)
             bar.advance(len(batch))
         quarantine.close()
-        if counts["kept"] == 0:
+        # Only where rows are known from elsewhere can all of them be duplicates.
+        if counts["kept"] == 0 and counts["duplicates"] < counts["read"]:
             raise EmptyInputError(
                 f"Expected at least one usable row. Got {counts['read']} rows of which {counts['quarantined']} are "
                 f"malformed, {counts['overlong_skipped']} too long, and {counts['duplicates']} have an id that was "

@@ -68,6 +68,11 @@ class Tokenizer:
             if not code:
                 raise
             raise OSError(int(code[1]), os.strerror(int(code[1])), str(directory)) from None
+        # How it was loaded is no part of it: the same tokenizer must give the same bytes, with and without network.
+        path = directory / "tokenizer_config.json"
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings.pop("local_files_only", None)
+        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     def encode(self, examples: Sequence[Example]) -> tuple[list[list[int]], list[list[int]]]:
         """Ids of prompts and of targets, ending with the end token, of any length."""

@@ -411,16 +411,17 @@ def check_files(root: Path, files: dict[str, FileRecord], *, checksums: bool) ->
         path = root / name
         if not path.is_file() or path.is_symlink():
             raise CorruptStoreError(
-                f"Expected the file {path} of {record.bytes:,} bytes. Got none. Build the store again."
+                f"Expected the file {path} of {record.bytes:,} bytes. Got none. Mend the store with `kdstore repair`."
             )
         size = path.stat().st_size
         if size != record.bytes:
             raise CorruptStoreError(
-                f"Expected {record.bytes:,} bytes in {path}. Got {size:,}. Build the store again."
+                f"Expected {record.bytes:,} bytes in {path}. Got {size:,}. Mend the store with `kdstore repair`."
             )
         if checksums and sha256_file(path) != record.sha256:
             raise CorruptStoreError(
-                f"Expected {path} to match its recorded checksum. Got another content. Build the store again."
+                f"Expected {path} to match its recorded checksum. Got another content. "
+                "Mend the store with `kdstore repair`."
             )
 
 

@@ -174,7 +174,7 @@ class Part:
         if (self.record.index, self.record.rows) != (ref.index, ref.rows):
             raise CorruptStoreError(
                 f"Expected part {ref.index} with {ref.rows} rows in {self.path}. Got part {self.record.index} with "
-                f"{self.record.rows} rows. Build the store again."
+                f"{self.record.rows} rows. Mend the store with `kdstore repair`."
             )
         check_files(self.path, self.record.files, checksums=False)
         self._container = CONTAINERS.get(head.container)(self.path, self.schema, self.record)
@@ -206,7 +206,7 @@ class Part:
             if lengths.ndim != 1 or lengths.dtype.kind != "u" or lengths.sum(dtype="uint64") != expected:
                 raise CorruptStoreError(
                     f"Expected the lengths along {axis!r} in {self.path} to be counts that sum to {expected:,}. "
-                    "Got others. Build the store again."
+                    "Got others. Mend the store with `kdstore repair`."
                 )
         for path, size in self._vocabularies.items():
             largest = arrays[path].max(initial=0) if path in arrays else 0

@@ -63,9 +63,20 @@ def test_an_appended_row_is_what_a_build_makes_of_it(built: Path, more: Path, te
 def test_nothing_new_is_said_and_changes_nothing(built: Path, rows: Path, kdstore: Run) -> None:
     before = files(built)
     result = kdstore("append", built, rows)
-    assert result.exit_code == 3
-    assert "already" in result.stderr
+    assert result.exit_code == 0, result.stderr
+    assert "nothing new" in result.stderr
     assert files(built) == before
+
+
+def test_rows_that_are_held_out_stay_out(tmp_path: Path, more: Path, rows: Path, teacher: Path, kdstore: Run) -> None:
+    train, val = tmp_path / "train.kd", tmp_path / "val.kd"
+    assert kdstore("build", rows, "--tokenizer", teacher, "--out", train, "--val-out", val).exit_code == 0
+    assert kdstore("append", train, more, "--held-out", val).exit_code == 0
+    assert set(ids(train)).isdisjoint(ids(val))
+    assert len(ids(train)) + len(ids(val)) == 200
+    told = kdstore("append", train, more)
+    assert "one side of a split" in told.stderr
+    assert set(ids(val)) < set(ids(train))
 
 
 def test_a_killed_append_leaves_the_store_as_it_was_and_continues(
@@ -94,7 +105,7 @@ def test_another_append_cannot_continue_it(built: Path, more: Path, tmp_path: Pa
     (built / ".build" / "head.json").write_text(begun.to_json())
     result = kdstore("append", built, more)
     assert result.exit_code == 4
-    assert "segments" in result.stderr
+    assert "not finished" in result.stderr
     # Given up: without its pinned settings another append begins.
     shutil.rmtree(built / ".build")
     assert kdstore("append", built, more).exit_code == 0
