@@ -121,7 +121,7 @@ def scan(
             bar.advance(len(batch))
         quarantine.close()
         # Only where rows are known from elsewhere can all of them be duplicates.
-        if counts["kept"] == 0 and counts["duplicates"] < counts["read"]:
+        if counts["kept"] == 0 and counts["duplicates"] < max(1, counts["read"]):
             raise EmptyInputError(
                 f"Expected at least one usable row. Got {counts['read']} rows of which {counts['quarantined']} are "
                 f"malformed, {counts['overlong_skipped']} too long, and {counts['duplicates']} have an id that was "
