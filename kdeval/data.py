@@ -11,7 +11,8 @@ from kdeval.results import DataRecord
 from kdstore.encode.tokenizer import Tokenizer, truncate_prompt, truncate_target
 from kdstore.errors import CapabilityError, MismatchError, RowError
 from kdstore.sources import Rejected, open_source
-from kdstore.store.manifest import MANIFEST, Limits, sha256_file
+from kdstore.store.files import sha256_file
+from kdstore.store.manifest import MANIFEST, Limits
 from kdstore.store.manifest import TeacherRecord as StoredTeacher
 from kdstore.store.reader import Store
 from kdstore.tasks import TASKS

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from kdeval.bounds import MAX_BATCH_SIZE, MAX_BEAMS, MAX_ROWS, MAX_TOKENS
 from kdeval.metrics import Direction, Inputs
 from kdstore.errors import InputError
-from kdstore.store.manifest import Sha256
+from kdstore.store.files import Sha256
 from kdstore.validation import parse
 
 SCHEMA_VERSION: Final = 1

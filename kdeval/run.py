@@ -25,7 +25,8 @@ from kdstore import console
 from kdstore.encode.teacher import Teacher, weights_sha256
 from kdstore.errors import EmptyInputError
 from kdstore.store import atomic
-from kdstore.store.manifest import Limits, sha256_file
+from kdstore.store.files import sha256_file
+from kdstore.store.manifest import Limits
 from kdstore.tasks import TASKS
 
 _DEFAULT_OUTPUT_TOKENS = 128

@@ -303,6 +303,16 @@ class Schema(BaseModel):
         lengths = self.specs().get(f"{axis}/lengths")
         return lengths.axis if lengths else ROW_AXIS
 
+    def columns(self, names: Iterable[str]) -> dict[str, ArraySpec]:
+        """The arrays of the named fields, and the lengths of all axes that these lie along, by path."""
+        specs, wanted = self.specs(), self.subset(names)
+        found = wanted.specs()
+        for axis in wanted.axes():
+            while axis != ROW_AXIS:
+                found[f"{axis}/lengths"] = specs[f"{axis}/lengths"]
+                axis = self.parent(axis)
+        return found
+
     def pack(self, rows: Sequence[Row]) -> "Block":
         """Turn encoded rows into one columnar block."""
         arrays: Arrays = {}

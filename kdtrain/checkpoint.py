@@ -18,11 +18,11 @@ from safetensors.torch import load_model, save_model
 
 from kdstore.errors import TrainingError, first_line
 from kdstore.store import atomic
-from kdstore.store.manifest import FileRecord, file_record, read_bounded
+from kdstore.store.files import FileRecord, file_record, read_bounded
 from kdstore.validation import parse
 
 State = dict[str, Any]
-STATE_KEYS = {"loader", "optimizer", "scaler", "progress", "rng", "cuda_rng", "val_fingerprint"}
+STATE_KEYS = {"loader", "optimizer", "scaler", "progress", "rng", "cuda_rng", "val_fingerprint", "batch_size"}
 _WEIGHTS, _STATE, _CHECKSUMS = "model.safetensors", "state.pt", "checksums.json"
 # What a killed run may leave: directories of `publish`, and files of `atomic.replacing`.
 _DIRECTORIES = re.compile(r"\.(?P<name>final_model|best_model|tokenizer|step-\d+)(?P<end>-\w{8}|\.old)")

@@ -5,7 +5,13 @@ import click
 from kdstore.console import CommandFolder
 
 
-@click.group(name="kdtrain", cls=CommandFolder, folder="kdtrain.commands")
+@click.group(
+    name="kdtrain",
+    cls=CommandFolder,
+    folder="kdtrain.commands",
+    # Options can be spelled with underscores, as the predecessor's were.
+    context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
+)
 @click.version_option(package_name="kdstore", prog_name="kdtrain")
 def main() -> None:
     """Train teachers and students.

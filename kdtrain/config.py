@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
 
 from kdstore.errors import UnknownNameError, UsageError, first_line
 from kdstore.validation import parse
@@ -42,11 +42,47 @@ class DataConfig(Section):
     max_val_samples: int | None = Field(
         default=None, ge=1, le=MAX_INT, description="Validate on a random subset of this size."
     )
-    group_blocks: int | None = Field(
+    epoch_samples: int | None = Field(
         default=None,
         ge=1,
         le=MAX_INT,
-        description="Blocks shuffled together; by default up to 16, as many as fit into 256 MiB.",
+        description="Rows of an epoch; the next one goes on where it ended, until all have been seen.",
+    )
+    epoch_sampling: Literal["order", "rows"] = Field(
+        default="order",
+        description="With --epoch-samples: rows draws them anew from all each epoch, at more reading.",
+    )
+    sampling_seed: int | None = Field(
+        default=None, ge=0, le=2**63 - 1, description="Seeds order and samples of the rows; by default --seed."
+    )
+    group_blocks: int | None = Field(
+        default=None,
+        ge=1,
+        le=1 << 20,
+        description="Blocks that are shuffled together; by default up to 256, as many as 64 MiB hold.",
+    )
+    mix: tuple[float, ...] = Field(
+        default=(), description="Of several stores: the share of the batches of each, such as 3,1."
+    )
+    streams: int = Field(
+        default=1, ge=1, le=1024, description="Streams that the order interleaves; they divide the batch."
+    )
+    last_batch: Literal["uneven", "pad", "drop"] = Field(
+        default="uneven", description="What becomes of rows that fill no batch: a smaller one, padding, or nothing."
+    )
+    length_grouped: bool = Field(
+        default=False, description="Put rows of like length together, among those shuffled together."
+    )
+    ram_limit: ByteSize | None = Field(
+        default=None,
+        gt=0,
+        description="Memory that streaming may take, such as 512MiB; by default a quarter of what is available.",
+    )
+    residency: Literal["auto", "window", "full"] = Field(
+        default="auto", description="Keep the whole store in memory: where it fits, never, or always."
+    )
+    read_threads: int | None = Field(
+        default=None, ge=1, le=256, description="Threads that read; by default half of the cores."
     )
 
 

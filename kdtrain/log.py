@@ -23,12 +23,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-import psutil
 from torch.utils.tensorboard import SummaryWriter
 
 from kdstore.errors import TrainingError
 from kdstore.store import atomic
 from kdtrain.rundir import RunDir
+from kdtrain.stream.memory import rss_bytes
 
 _MEASURES = ("lr", "grad_norm", "label_tokens", "tokens_per_s", "data_wait_s", "rss_mb", "elapsed_s")
 _GROUPS = {
@@ -64,7 +64,6 @@ class RunLog:
         self._csv = csv.DictWriter(self._file, self._columns)
         self._text = run.log.open("a", encoding="utf-8")
         self._tensorboard = SummaryWriter(run.tensorboard, purge_step=step + 1)
-        self._process = psutil.Process()
 
     def __enter__(self) -> Self:
         """The log itself."""
@@ -78,7 +77,7 @@ class RunLog:
 
     def row(self, step: int, epoch: int, split: str, values: Mapping[str, float]) -> None:
         """Add one row; ``values`` by column name, those that do not apply left out."""
-        values = {**values, "rss_mb": self._process.memory_info().rss / 2**20}
+        values = {**values, "rss_mb": rss_bytes() / 2**20}
         rounded = {name: f"{value:.8g}" for name, value in values.items()}
         self._csv.writerow({"step": step, "epoch": epoch, "split": split, **rounded})
         self._file.flush()

@@ -5,12 +5,25 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
+from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
 from kdstore.errors import UsageError
-from kdtrain.config import Config, read_recipe, resolve, sections
+from kdtrain.config import Config, read_recipe, resolve, section_of, sections
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return tuple(float(number) for number in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not numbers such as 3,1.", param, ctx)
 
 
 def run_options(recipe: str, skip: Collection[str] = ()) -> Callable[[F], F]:
@@ -43,14 +56,35 @@ def run_options(recipe: str, skip: Collection[str] = ()) -> Callable[[F], F]:
                 help="auto: continue from the last checkpoint, or start fresh.",
             ),
             click.option("--no-after", is_flag=True, help="Do not run the command that the recipe names."),
+            # The predecessor's way to say it.
+            click.option(
+                "--enable-epoch-sampling",
+                is_flag=True,
+                default=None,
+                hidden=True,
+                help="--max-train-samples then means --epoch-samples.",
+            ),
         ]
         for section, kind in sections().items():
             for name, field in kind.model_fields.items():
                 # A list of arguments is for recipes only.
-                if name not in skip and get_origin(field.annotation) is not tuple:
+                if name not in skip and field.annotation != tuple[str, ...]:
                     options.append(_option(name, field, getattr(getattr(defaults, section), name)))
         for option in reversed(options):
             function = option(function)
+        return function
+
+    return add
+
+
+def field_options(*names: str) -> Callable[[F], F]:
+    """Add an option for each of some fields; the defaults in ``--help`` are those of no recipe."""
+
+    def add(function: F) -> F:
+        for name in reversed(names):
+            section = section_of(name)
+            default = getattr(getattr(Config(), section), name)
+            function = _option(name, sections()[section].model_fields[name], default)(function)
         return function
 
     return add
@@ -69,6 +103,13 @@ def configure(recipe: str, options: Mapping[str, Any], forced: Mapping[str, Any]
         raise UsageError("Expected --model-name or --from-scratch. Got both. Leave one out.")
     if "model_name" in given:
         given["from_scratch"] = None  # what a recipe says of it no longer counts
+    if given.pop("enable_epoch_sampling", False):
+        if not {"max_train_samples"} <= given.keys() or "epoch_samples" in given:
+            raise UsageError(
+                "Expected --max-train-samples, the rows of an epoch, with --enable-epoch-sampling. Got none, or "
+                "--epoch-samples too. Use --epoch-samples alone."
+            )
+        given["epoch_samples"] = given.pop("max_train_samples")
     return resolve(read_recipe(recipe), {**given, **forced})
 
 
@@ -78,7 +119,7 @@ def _option(name: str, field: FieldInfo, default: Any) -> Callable[[F], F]:
         return click.option(
             f"--{name.replace('_', '-')}", name, is_flag=True, default=None, help=field.description
         )  # fmt: skip
-    shown = "" if default is None else f"  [default: {default}]"
+    shown = "" if default in (None, ()) else f"  [default: {default}]"
     return click.option(
         f"--{name.replace('_', '-')}", name, type=_type(field.annotation), default=None,
         help=f"{field.description}{shown}",
@@ -88,5 +129,8 @@ def _option(name: str, field: FieldInfo, default: Any) -> Callable[[F], F]:
 def _type(annotation: Any) -> Any:
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
+    if annotation == tuple[float, ...]:
+        return _Numbers()
     inner = [kind for kind in get_args(annotation) if kind is not type(None)]
-    return inner[0] if inner else annotation
+    kind = inner[0] if inner else annotation
+    return str if kind is ByteSize else kind  # pydantic reads the units

@@ -1,5 +1,6 @@
 """Checks before the first step: do stores, model and settings fit together?"""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from kdstore.encode.alignment import check_alignment
@@ -14,8 +15,8 @@ from kdtrain.models import seq2seq
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
 
 
-def check_stores(train: Store, val: Store | None, config: Config, mix: Mix) -> list[str]:
-    """Check that both stores can serve the run; what could not be checked, or was accepted, one line each.
+def check_stores(train: Sequence[Store], val: Store | None, config: Config, mix: Mix) -> list[str]:
+    """Check that all stores can serve the run; what could not be checked, or was accepted, one line each.
 
     Raises
     ------
@@ -27,7 +28,7 @@ def check_stores(train: Store, val: Store | None, config: Config, mix: Mix) -> l
         signals that do not belong together; see `kdstore.encode.alignment`.
     """
     notes = []
-    for store in filter(None, (train, val)):
+    for store in filter(None, (*train, val)):
         head = store.head
         if head.imported and head.imported.causal:
             raise CapabilityError(
@@ -41,8 +42,8 @@ def check_stores(train: Store, val: Store | None, config: Config, mix: Mix) -> l
         _check_limit(store, "--max-output-len", head.limits.max_output_tokens, config.data.max_output_len)
         unknown = check_alignment(store, [0], with_signal=mix.needs_signal)
         notes += [f"{store.root}: not checked: {reason}" for reason in unknown]
-    if val is not None:
-        _check_pair(train, val)
+    for store in filter(None, (*train[1:], val)):
+        _check_pair(train[0], store)
     return notes
 
 

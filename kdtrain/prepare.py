@@ -50,7 +50,7 @@ def prepare(source: TeacherData, config: Config, run: RunDir) -> Stores:
         seed=config.run.seed,
     )
     train, val = build(options)
-    return Stores(Store(train.path), Store(val.path))
+    return Stores((Store(train.path),), Store(val.path))
 
 
 def _tokenizer(source: TeacherData, config: Config, run: RunDir) -> str:

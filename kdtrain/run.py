@@ -20,19 +20,20 @@ from kdstore.errors import KDError, TrainingError
 from kdstore.store.reader import Store
 from kdtrain import checkpoint, preflight
 from kdtrain.config import Config
+from kdtrain.loaders import make_loaders
 from kdtrain.log import RunLog
 from kdtrain.mix import Mix, distillation_mix
 from kdtrain.models import seq2seq
 from kdtrain.rundir import RunDir
-from kdtrain.stream.loader import Loader
+from kdtrain.stream.mixture import Mixture
 from kdtrain.trainer import Summary, Trainer
 
 
 @dataclass(frozen=True)
 class Stores:
-    """What a run reads."""
+    """What a run reads; of several training stores the first gives the tokenizer."""
 
-    train: Store
+    train: tuple[Store, ...]
     val: Store | None
 
 
@@ -62,19 +63,21 @@ def train(stores: Stores, config: Config, run: RunDir, *, resume: bool) -> Summa
         See `kdstore.errors`; nothing is written before all checks have passed.
     """
     device, mix = settle(config)
-    loaders = _loaders(stores, config, mix)
+    loaders = make_loaders(stores.train, stores.val, config, device, signal=mix.needs_signal)
     notes = preflight.check_stores(stores.train, stores.val, config, mix)
     torch.manual_seed(config.run.seed)
-    model = _model(stores.train, config, mix)
+    model = _model(stores.train[0], config, mix)
     run.record(config)
     if resume:
         checkpoint.sweep(run.root)
         checkpoint.sweep(run.checkpoints)
-    tokenizer = AutoTokenizer.from_pretrained(stores.train.tokenizer_path)
+    tokenizer = AutoTokenizer.from_pretrained(stores.train[0].tokenizer_path)
     trainer = Trainer(model, tokenizer, mix, *loaders, config, device, run)
     step = trainer.resume() if resume else None
     if resume:
         note(f"no checkpoint in {run.root}: starting fresh" if step is None else f"continuing after step {step}")
+    trained = loaders[0].loaders if isinstance(loaders[0], Mixture) else [loaders[0]]
+    notes += [f"streaming {loader.store.root}: {loader.describe()}" for loader in trained]
     for line in notes:
         note(line)
     with RunLog(run, mix.weights, step or 0) as log, progress("training", trainer.total_steps) as bar:
@@ -104,7 +107,7 @@ def run_after(command: Sequence[str], run: RunDir, stores: Stores) -> None:
     """
     if not command:
         return
-    paths = {"run": run.root, "train": stores.train.root, "val": stores.val.root if stores.val else None}
+    paths = {"run": run.root, "train": stores.train[0].root, "val": stores.val.root if stores.val else None}
     if stores.val is None and any("{val}" in part for part in command):
         note(f"no validation store: skipping {command[0]}")
         return
@@ -139,24 +142,6 @@ def print_summary(summary: Summary, run: RunDir) -> None:
     stdout.print(table)
 
 
-def _loaders(stores: Stores, config: Config, mix: Mix) -> tuple[Loader, Loader | None]:
-    data = config.data
-
-    def load(store: Store, max_rows: int | None, *, shuffle: bool) -> Loader:
-        return Loader(
-            store,
-            data.batch_size,
-            config.run.seed,
-            with_signal=mix.needs_signal,
-            max_rows=max_rows,
-            group_blocks=data.group_blocks,
-            shuffle=shuffle,
-        )
-
-    train = load(stores.train, data.max_train_samples, shuffle=True)
-    return train, load(stores.val, data.max_val_samples, shuffle=False) if stores.val else None
-
-
 def _model(store: Store, config: Config, mix: Mix) -> seq2seq.Model:
     if config.model.from_scratch:
         return seq2seq.create(config.model.from_scratch, store.head.vocab_size, store.head.tokenizer)
@@ -167,11 +152,13 @@ def _model(store: Store, config: Config, mix: Mix) -> seq2seq.Model:
 
 def _opening(trainer: Trainer, stores: Stores, device: torch.device, step: int | None) -> str:
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    train = " and ".join(
+        f"training store {store.root} ({store.rows:,} rows, fingerprint {store.manifest.fingerprint})"
+        for store in stores.train
+    )
     val = f", validation store {stores.val.root} ({stores.val.rows:,} rows)" if stores.val else ""
     return (
         f"{'continuing after step ' + str(step) if step else 'starting'}: {parameters:,} parameters on {device} in "
-        f"{trainer.config.run.dtype}, {trainer.total_steps:,} steps, training store {stores.train.root} "
-        f"({trainer.train_loader.rows:,} rows, fingerprint {stores.train.manifest.fingerprint}, "
-        f"{trainer.train_loader.group_blocks} blocks per group){val}, "
+        f"{trainer.config.run.dtype}, {trainer.total_steps:,} steps, {train}{val}, "
         f"config sha256 {trainer.config.sha256()[:16]}, torch threads {torch.get_num_threads()}"
     )

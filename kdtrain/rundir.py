@@ -12,12 +12,12 @@ from pathlib import Path
 
 from kdstore.errors import MismatchError, TrainingError
 from kdstore.store import atomic
-from kdstore.store.manifest import read_bounded
+from kdstore.store.files import read_bounded
 from kdstore.validation import parse
 from kdtrain.config import Config
 
 # May differ between a run and its continuation: they change neither weights nor losses.
-_FREE = {"device", "checkpoint_steps", "keep_checkpoints", "after"}
+_FREE = {"device", "checkpoint_steps", "keep_checkpoints", "after", "ram_limit", "residency", "read_threads"}
 _VERSIONED = ("kdstore", "torch", "transformers", "tokenizers", "zarr", "numpy")
 
 
@@ -109,9 +109,10 @@ def claim(output_dir: Path | None, model: str, *, resume: bool) -> RunDir:
 
 
 def _check_same(before: Config, now: Config) -> None:
+    mine_by_section = now.model_dump(mode="json")
     for section, values in before.model_dump(mode="json").items():
         for key, value in values.items():
-            mine = getattr(getattr(now, section), key)
+            mine = mine_by_section[section][key]
             if key not in _FREE and value != mine:
                 raise MismatchError(
                     f"Expected {key} = {value!r} as the run in this directory was started with. Got {mine!r}. "

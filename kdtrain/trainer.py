@@ -28,6 +28,8 @@ from kdtrain.rundir import RunDir
 from kdtrain.schedules import linear, warmup_length
 from kdtrain.stream.batch import IGNORED, Batch
 from kdtrain.stream.loader import Loader
+from kdtrain.stream.memory import rss_bytes
+from kdtrain.stream.mixture import Mixture
 
 _IDS_IN_MESSAGE = 8
 
@@ -79,7 +81,7 @@ class Trainer:
         model: seq2seq.Model,
         tokenizer: Any,
         mix: Mix,
-        train: Loader,
+        train: Loader | Mixture,
         val: Loader | None,
         config: Config,
         device: torch.device,
@@ -118,6 +120,11 @@ class Trainer:
         return self.progress.step
 
     def _restore(self, state: checkpoint.State) -> None:
+        if state["batch_size"] != (rows := self.config.data.batch_size):
+            raise MismatchError(
+                f"Expected batch size = {state['batch_size']} as this run was started with. Got {rows}. "
+                "Resume with the same --batch-size, or start a new run."
+            )
         if state["val_fingerprint"] != (mine := self._val_fingerprint()):
             raise MismatchError(
                 f"Expected the validation store (--val) with fingerprint {state['val_fingerprint']} as this run was "
@@ -151,6 +158,10 @@ class Trainer:
             self._validate(log)
         while self.progress.step < self.total_steps:
             tokens += self._epoch(log, bar)
+            if self.progress.step % self.steps_per_epoch == 0:
+                epoch = self.progress.step // self.steps_per_epoch
+                taken = self.train_loader.account(epoch - 1)
+                log.say(f"epoch {epoch}: {taken}; {rss_bytes() / 2**20:,.0f} MiB in memory")
             self._validate(log)
             self._checkpoint()
         checkpoint.publish(self.run.final_model, lambda path: seq2seq.save(self.model, self.tokenizer, path))
@@ -204,8 +215,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return {**_means(outs, tokens), "lr": lr, "grad_norm": norm, "label_tokens": tokens}
 
-    def _loss(self, batch: Batch, loader: Loader) -> LossOut:
-        batch = batch.to(self.device)
+    def _loss(self, batch: Batch, loader: Loader | Mixture) -> LossOut:
         start_ids_BT = self.model.prepare_decoder_input_ids_from_labels(labels=batch.labels_BT)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits_BTV: Tensor = self.model(
@@ -259,6 +269,7 @@ class Trainer:
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "val_fingerprint": self._val_fingerprint(),
+            "batch_size": self.config.data.batch_size,
         }
         step, keep = self.progress.step, self.config.run.keep_checkpoints
         checkpoint.save(self.run.checkpoints, step, self.model, state, keep)

@@ -13,7 +13,8 @@ from kdeval.report.kept import Kept, kept
 from kdeval.report.samples import ShownSample, choose_samples
 from kdeval.results import PREDICTIONS, MetricResult, Metrics, Results, format_value, read_results
 from kdstore.errors import InputError, KDError, MismatchError
-from kdstore.store.manifest import Manifest, read_manifest, sha256_file
+from kdstore.store.files import sha256_file
+from kdstore.store.manifest import Manifest, read_manifest
 
 _HEADLINES = ("exact_match", "f1", "ast_validity", "loss")
 

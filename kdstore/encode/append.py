@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from kdstore.console import note
-from kdstore.encode.build import Built, peak_rss_bytes, segment, shuffled, write_parts
+from kdstore.encode.build import Built, peak_rss_bytes, shuffled
+from kdstore.encode.parts import segment, write_parts
 from kdstore.encode.reopen import reopen
 from kdstore.encode.scan import Rows, Sides, scan
 from kdstore.encode.worklist import Job, Share
 from kdstore.errors import MismatchError
 from kdstore.store import atomic, layout
+from kdstore.store.files import check_files
 from kdstore.store.ids import read_ids
-from kdstore.store.manifest import Head, Manifest, check_files, read_manifest
+from kdstore.store.manifest import Head, Manifest, read_manifest
 from kdstore.store.reader import Store
 from kdstore.store.writer import begin, finalize, finish, pinned_head, prepare
 from kdstore.tasks import TASKS
@@ -91,7 +93,7 @@ def _append(options: AppendOptions) -> Manifest:
     sides = Sides(rows, rows[:0], 0, 0)
     # Another seed than the build's: equal counts of rows would be written in the same order.
     order = shuffled(rows, store.head.seed + number)
-    added = segment(options.rows, spool, sides, len(rows))
+    added = segment(spool, sides, len(rows))
     head = store.head.model_copy(update={"segments": (*store.head.segments, added)})
     note(f"{len(rows):,} new rows; {spool.counts['duplicates']:,} were there already or came twice.")
     _check_begun(root, head)

@@ -1,6 +1,5 @@
 """Build stores: scan the sources, split, then encode and write one part at a time."""
 
-import importlib.metadata
 import resource
 import shutil
 import sys
@@ -16,22 +15,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kdstore.console import Bar, note, progress
+from kdstore.console import note
 from kdstore.encode.embed import load_encoder
 from kdstore.encode.fit import Settled, SignalOptions, adopt, settle
+from kdstore.encode.parts import segment, write_parts
 from kdstore.encode.pipeline import Pipeline
-from kdstore.encode.scan import Rows, Sides, scan, source_sha256, split
+from kdstore.encode.scan import Rows, Sides, scan, split
 from kdstore.encode.spool import QUARANTINE, Spool
 from kdstore.encode.teacher import Teacher
 from kdstore.encode.tokenizer import Tokenizer
 from kdstore.encode.worklist import Job, Share, failures_recorded, wait_until_prepared
 from kdstore.errors import MismatchError, UsageError
-from kdstore.fidelity import drift
 from kdstore.fidelity.size import Layout
-from kdstore.schema import Block
 from kdstore.store import atomic, layout
-from kdstore.store.manifest import MANIFEST, Head, Limits, Manifest, Segment, read_manifest
-from kdstore.store.part_record import complete_parts
+from kdstore.store.manifest import MANIFEST, Head, Limits, Manifest, read_manifest
 from kdstore.store.shared import publish_shared, stage_shared
 from kdstore.store.writer import (
     begin,
@@ -41,12 +38,10 @@ from kdstore.store.writer import (
     join,
     pinned_head,
     prepare,
-    write_part,
 )
 from kdstore.tasks import TASKS
 
 _PART_BYTES = 256 << 20  # raw bytes of a part's largest columns; bounds memory for fat codecs
-_VERSIONED = ("kdstore", "torch", "transformers", "tokenizers", "zarr", "numcodecs")
 
 
 @dataclass(frozen=True)
@@ -362,17 +357,7 @@ def _head(
         split=side,
         part_rows=part_rows,
         block_rows=block_rows,
-        segments=(segment([*options.rows, *options.val_rows], spool, sides, len(rows)),),
-    )
-
-
-def segment(paths: Sequence[Path], spool: Spool, sides: Sides, rows: int) -> Segment:
-    """What the manifest says of ``rows`` rows that were read from ``paths``."""
-    return Segment(
-        source_sha256=source_sha256(paths),
-        rows=rows,
-        scan={**spool.counts, "leaked": sides.leaked, "shared_groups": sides.shared_groups},
-        versions={name: importlib.metadata.version(name) for name in _VERSIONED} | {"python": sys.version.split()[0]},
+        segments=(segment(spool, sides, len(rows)),),
     )
 
 
@@ -387,46 +372,6 @@ def _sizes(options: BuildOptions, pipeline: Pipeline, spool: Spool, kept: NDArra
     rows = max(1, min(options.part_rows, int(_PART_BYTES / per_row)))
     block_rows = min(options.block_rows, rows)
     return rows // block_rows * block_rows, block_rows
-
-
-def write_parts(jobs: Sequence[Job], pipeline: Pipeline, spool: Spool, share: Share) -> None:
-    """Encode and write those parts of the last segments that are in this share and not in place."""
-    work = share.of([(job, index, rows) for job in jobs for index, rows in job.parts()])
-    done = {
-        job.out: complete_parts(
-            job.out, job.head, [index for other, index, _ in work if other is job], checksums=True
-        )
-        for job in jobs
-    }
-    adopted = sum(map(len, done.values()))
-    if adopted:
-        note(f"continuing: {adopted} of {len(work)} parts are complete.")
-    with progress(f"{jobs[0].out.name}: encoding", sum(len(rows) for _, _, rows in work)) as bar:
-        for job, index, rows in work:
-            bar.describe(f"{job.out.name}: encoding")
-            if index in done[job.out] or layout.part_path(job.out, index).is_dir():
-                bar.advance(len(rows))
-                continue
-            block, signal_kl = _encode(pipeline, spool, rows, job.head, bar)
-            write_part(job.out, job.head, index, block, signal_kl)
-            _tell_drift(index, signal_kl, job.head)
-
-
-def _encode(
-    pipeline: Pipeline, spool: Spool, rows: NDArray[np.int64], head: Head, bar: Bar
-) -> tuple[Block, float | None]:
-    """The block of a part; the encoded rows, as large as the block, are not kept while it is written."""
-    encoded, signal_kl = pipeline.encode(list(spool.read(rows.tolist())), bar)
-    return head.schema_.pack(encoded), signal_kl
-
-
-def _tell_drift(index: int, signal_kl: float | None, head: Head) -> None:
-    times = drift.ratio(signal_kl, head.codec) if head.codec else None
-    if times is not None and times > drift.LIMIT:
-        note(
-            f"part {index}: the codec fits it {times:.1f} times worse than the rows it was fitted on (KL "
-            f"{signal_kl:.2g} nats at T = {drift.TEMPERATURE:g}). Fit it on more rows: --fit-positions."
-        )
 
 
 def _tell(spool: Spool, sides: Sides) -> None:

@@ -15,6 +15,7 @@ from kdstore.codecs import Codec, DenseSignal, Output, Sample
 from kdstore.console import note, progress
 from kdstore.encode.build import Built, peak_rss_bytes
 from kdstore.encode.fit import Settled, SignalOptions, adopt, settle_on
+from kdstore.encode.pipeline import encode_arrays
 from kdstore.encode.remeasure import label_counts, token_lists
 from kdstore.errors import CapabilityError, EmptyInputError, StoreError, UsageError
 from kdstore.fidelity.probe import Probe
@@ -116,9 +117,10 @@ class _Form:
         """The block with its signal in the new codec."""
         if self.source is None or self.target is None:
             return Block(self.head.schema_, block.rows, block.arrays)
-        found = encode_signal(self.target, _logits(self.source, block))
+        signal = TeacherSignal(name="teacher", arrays=self.target.arrays())
+        found = signal.pack([encode_arrays(self.target, Output(_logits(self.source, block)))])
         arrays = {path: values for path, values in block.arrays.items() if not path.startswith("teacher/")}
-        return Block(self.head.schema_, block.rows, arrays | {f"teacher/{name}": v for name, v in found.items()})
+        return Block(self.head.schema_, block.rows, arrays | found)
 
 
 def _whole(root: Path) -> Store:
@@ -179,15 +181,13 @@ def _settle_codec(store: Store, source: Codec[Any], options: ConvertOptions) -> 
     wanted = options.signal.wanted_positions + options.signal.fidelity_positions
     sample = _sample(store, source, wanted)
     fit_positions = min(options.signal.wanted_positions, sample.positions - sample.positions // 4)
-    counts_V = torch.zeros(store.head.vocab_size, dtype=torch.long)
-    counted = label_counts(store)
-    counts_V[: len(counted)] = torch.from_numpy(counted)
+    reference = LabelFrequencies.of(label_counts(store), store.head.vocab_size)
     form = Layout(
         options.block_rows or store.head.block_rows,
         options.part_rows or store.head.part_rows,
         options.container or store.head.container,
     )
-    settled = settle_on(options.signal, *sample.head(fit_positions), LabelFrequencies(counts_V), form, 0.0)
+    settled = settle_on(options.signal, *sample.head(fit_positions), reference, form, 0.0)
     return replace(settled, record=_since_the_teacher(settled.record, store.head.codec))
 
 
@@ -243,12 +243,6 @@ def _logits(codec: Codec[Any], block: Block) -> torch.Tensor:
     decoded = codec.decode(arrays, 1.0)
     assert isinstance(decoded, DenseSignal)
     return decoded.logits_LV
-
-
-def encode_signal(codec: Codec[Any], logits_LV: torch.Tensor) -> Arrays:
-    """The codec's arrays for full logits."""
-    pieces = [codec.encode(output) for output in Output(logits_LV).split()]
-    return {name: torch.cat([piece[name] for piece in pieces]).numpy() for name in pieces[0]}
 
 
 def _with_signal(schema: Schema, codec: Codec[Any]) -> Schema:

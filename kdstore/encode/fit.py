@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from kdstore.codecs import CODECS, Codec, build_codec
@@ -203,11 +202,9 @@ def first_rows(
     return list(order[: int((tokens < fit_positions + fidelity_positions).sum()) + 1]), fit_positions
 
 
-def reference_student(student: str | None, teacher: Teacher, label_counts_V: NDArray[np.int64]) -> Reference:
+def reference_student(student: str | None, teacher: Teacher, label_counts: NDArray[np.int64]) -> Reference:
     """The trained student in a directory; where there is none, one that knows only how often each id is a label."""
     if student is None:
-        counts_V = torch.zeros(teacher.vocab_size, dtype=torch.long)
-        counts_V[: len(label_counts_V)] = torch.from_numpy(label_counts_V)
-        return LabelFrequencies(counts_V)
+        return LabelFrequencies.of(label_counts, teacher.vocab_size)
     model = Teacher(student, str(teacher.device), "fp32", teacher.batch_size)
     return TrainedStudent(model, weights_sha256(model.model))

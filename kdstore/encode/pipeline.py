@@ -127,9 +127,14 @@ class Pipeline:
 def encode_output(codec: Codec[Any], output: Output, labels: list[list[int]]) -> tuple[Array, Arrays]:
     """``label_logprob`` [L], and the codec's arrays, of the label tokens of some rows."""
     ids_L = torch.tensor([token for label in labels for token in label], device=output.logits_LV.device)
-    encoded = [codec.encode(piece) for piece in output.split()]
-    arrays = {name: torch.cat([piece[name] for piece in encoded]).cpu().numpy() for name in encoded[0]}
+    arrays = encode_arrays(codec, output)
     return label_logprob(codec.masked(output.logits_LV), ids_L).cpu().numpy(), arrays
+
+
+def encode_arrays(codec: Codec[Any], output: Output) -> Arrays:
+    """The codec's arrays for any number of label tokens, encoded a few at a time."""
+    encoded = [codec.encode(piece) for piece in output.split()]
+    return {name: torch.cat([piece[name] for piece in encoded]).cpu().numpy() for name in encoded[0]}
 
 
 def label_logprob(logits_LV: Tensor, ids_L: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from kdstore.errors import CapabilityError, CorruptStoreError, MismatchError, Ro
 from kdstore.schema import Example
 from kdstore.sources import Rejected, open_source
 from kdstore.store import atomic, layout
+from kdstore.store.files import check_files
 from kdstore.store.ids import ids_of_parts, write_ids
-from kdstore.store.manifest import check_files, make_manifest, write_manifest
+from kdstore.store.manifest import make_manifest, write_manifest
 from kdstore.store.part_record import read_part_record
 from kdstore.store.reader import Store
 from kdstore.store.verify import check_part

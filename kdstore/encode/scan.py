@@ -20,7 +20,8 @@ from kdstore.errors import EmptyInputError, MismatchError, RowError
 from kdstore.schema import Example, Record
 from kdstore.sources import Located, Rejected, Source, open_source
 from kdstore.store import atomic
-from kdstore.store.manifest import Limits, sha256_file
+from kdstore.store.files import sha256_file
+from kdstore.store.manifest import Limits
 
 _BATCH = 512
 
@@ -47,13 +48,6 @@ class Sides:
     """Validation rows dropped because a training row has the same prompt and target."""
     shared_groups: int
     """Groups (test files) that given validation rows share with training rows."""
-
-
-def source_sha256(paths: Iterable[Path]) -> str:
-    """SHA-256 over the content of all files of rows, in order; their names do not count."""
-    files = (sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path] for path in paths)
-    digests = [sha256_file(file) for file in chain.from_iterable(files)]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def scan(
@@ -86,14 +80,7 @@ def scan(
     """
     for path in (*train, *validation):
         source.read(path)  # a path that cannot be read is refused now, in the source's own words
-    key = {
-        "train": source_sha256(train),
-        "validation": source_sha256(validation),
-        **source.key,
-        "tokenizer": tokenizer.sha256(),
-        "limits": limits.model_dump(),
-        "limit": limit,
-    }
+    key = _key(train, validation, source, tokenizer, limits, limit)
     found = open_spool(directory, key)
     if found is not None:
         return found
@@ -106,32 +93,16 @@ def scan(
     counts: Counter[str] = Counter({"read": 0, "kept": 0, "quarantined": 0, "duplicates": 0})
     with (
         atomic.staging(directory.parent, "spool") as staged,
-        (staged / QUARANTINE).open("w", encoding="utf-8") as quarantine,
         closing(SpoolWriter(staged, len(tokenizer.backend))) as writer,
-        progress("reading rows", None) as bar,
     ):
-        sides = (
-            islice(_examples(paths, source, counts, quarantine, strict, known), limit)
-            for paths in (train, validation)
-        )
-        rows = ((example, side == 1) for side, examples in enumerate(sides) for example in examples)
-        while batch := tuple(islice(rows, _BATCH)):
-            examples, index, labels = _index(batch, tokenizer, limits, counts)
-            writer.add(examples, index, labels)
-            bar.advance(len(batch))
-        quarantine.close()
-        # Only where rows are known from elsewhere can all of them be duplicates.
-        if counts["kept"] == 0 and counts["duplicates"] < max(1, counts["read"]):
-            raise EmptyInputError(
-                f"Expected at least one usable row. Got {counts['read']} rows of which {counts['quarantined']} are "
-                f"malformed, {counts['overlong_skipped']} too long, and {counts['duplicates']} have an id that was "
-                f"used already.{_first_reason(staged / QUARANTINE)}"
+        with (staged / QUARANTINE).open("w", encoding="utf-8") as quarantine:
+            rows = (
+                (example, held_out)
+                for paths, held_out in ((train, False), (validation, True))
+                for example in islice(_examples(paths, source, counts, quarantine, strict, known), limit)
             )
-        if counts["quarantined"] > max_bad * counts["read"]:
-            raise RowError(
-                f"Expected at most {max_bad:.0%} bad rows (--max-bad). Got {counts['quarantined']:,} of "
-                f"{counts['read']:,}.{_first_reason(staged / QUARANTINE)}"
-            )
+            _fill(writer, rows, tokenizer, limits, counts)
+        _check_counts(counts, max_bad, staged / QUARANTINE)
         return writer.commit(directory, key, dict(counts))
 
 
@@ -160,6 +131,59 @@ def split(spool: Spool, fraction: float | None, seed: int, *, validate: bool) ->
             f"from {len(np.unique(index['group']))} test files. Give more rows, or --val-rows."
         )
     return sides
+
+
+def _key(
+    train: tuple[Path, ...], validation: tuple[Path, ...], source: Rows, tokenizer: Tokenizer, limits: Limits,
+    limit: int | None,
+) -> dict[str, Any]:  # fmt: skip
+    """What a spool is made from. ``source``: SHA-256 over the content of all files, in order; names do not count."""
+    train_files = _files(train)
+    digests = [sha256_file(file) for file in (*train_files, *_files(validation))]
+    return {
+        "source": hashlib.sha256("".join(digests).encode()).hexdigest(),
+        "train_files": len(train_files),
+        **source.key,
+        "tokenizer": tokenizer.sha256(),
+        "limits": limits.model_dump(),
+        "limit": limit,
+    }
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    files = (sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path] for path in paths)
+    return list(chain.from_iterable(files))
+
+
+def _fill(
+    writer: SpoolWriter,
+    rows: Iterator[tuple[Example, bool]],
+    tokenizer: Tokenizer,
+    limits: Limits,
+    counts: Counter[str],
+) -> None:
+    """Write the rows that are not too long; the second of each says whether it is a validation row."""
+    with progress("reading rows", None) as bar:
+        while batch := tuple(islice(rows, _BATCH)):
+            examples, index, labels = _index(batch, tokenizer, limits, counts)
+            writer.add(examples, index, labels)
+            bar.advance(len(batch))
+
+
+def _check_counts(counts: Counter[str], max_bad: float, quarantine: Path) -> None:
+    """Refuse rows of which none can be used, or too many cannot."""
+    # Only where rows are known from elsewhere can all of them be duplicates.
+    if counts["kept"] == 0 and counts["duplicates"] < max(1, counts["read"]):
+        raise EmptyInputError(
+            f"Expected at least one usable row. Got {counts['read']} rows of which {counts['quarantined']} are "
+            f"malformed, {counts['overlong_skipped']} too long, and {counts['duplicates']} have an id that was "
+            f"used already.{_first_reason(quarantine)}"
+        )
+    if counts["quarantined"] > max_bad * counts["read"]:
+        raise RowError(
+            f"Expected at most {max_bad:.0%} bad rows (--max-bad). Got {counts['quarantined']:,} of "
+            f"{counts['read']:,}.{_first_reason(quarantine)}"
+        )
 
 
 def _examples(

@@ -6,9 +6,10 @@ file and a few small arrays, and is written once, whole.
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,9 @@ class Spool:
         self.quarantine = directory / QUARANTINE
         self.index: NDArray[np.void] = np.load(directory / _INDEX, allow_pickle=False)
         self.label_counts_V: NDArray[np.int64] = np.load(directory / _LABELS, allow_pickle=False)
-        self.counts: dict[str, int] = _read_key(directory)["counts"]
+        made = _read_key(directory)
+        self.counts: dict[str, int] = made["counts"]
+        self.source_sha256: str = made["key"]["source"]
 
     @property
     def mean_row_bytes(self) -> float:
@@ -72,8 +75,8 @@ class SpoolWriter:
             self._file.write(json.dumps(asdict(example), ensure_ascii=True).encode() + b"\n")
         self._index.append(index)
 
-    def commit(self, directory: Path, key: object, counts: dict[str, int]) -> Spool:
-        """Make the spool complete at ``directory``; ``key`` names what it was made from."""
+    def commit(self, directory: Path, key: Mapping[str, Any], counts: dict[str, int]) -> Spool:
+        """Make the spool complete at ``directory``; ``key`` names what it was made from, ``source`` its files."""
         self._file.close()
         np.save(self._staged / _INDEX, np.concatenate([np.zeros(0, INDEX), *self._index]), allow_pickle=False)
         np.save(self._staged / _LABELS, self._label_counts_V, allow_pickle=False)
@@ -90,13 +93,13 @@ class SpoolWriter:
         self._file.close()
 
 
-def open_spool(directory: Path, key: object) -> Spool | None:
+def open_spool(directory: Path, key: Mapping[str, Any]) -> Spool | None:
     """The spool at ``directory`` if it is complete and was made from ``key``."""
     if not (directory / _KEY).is_file() or _read_key(directory)["key"] != key:
         return None
     return Spool(directory)
 
 
-def _read_key(directory: Path) -> dict[str, dict[str, int]]:
-    result: dict[str, dict[str, int]] = json.loads((directory / _KEY).read_text(encoding="utf-8"))
+def _read_key(directory: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((directory / _KEY).read_text(encoding="utf-8"))
     return result

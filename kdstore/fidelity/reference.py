@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kdstore.errors import MismatchError
@@ -70,6 +72,13 @@ class LabelFrequencies(Reference):
     def __init__(self, counts_V: Tensor) -> None:
         smoothed_V = counts_V.double() + 1
         self.logits_V = (smoothed_V / smoothed_V.sum()).log().float()
+
+    @classmethod
+    def of(cls, label_counts: NDArray[np.int64], vocab_size: int) -> "LabelFrequencies":
+        """From counts of the tokenizer's ids, which may be fewer than the ``vocab_size`` that the teacher scores."""
+        counts_V = torch.zeros(vocab_size, dtype=torch.long)
+        counts_V[: len(label_counts)] = torch.from_numpy(label_counts)
+        return cls(counts_V)
 
     def logits(self, probe: Probe) -> list[tuple[Tensor, slice]]:
         """See `Reference`."""

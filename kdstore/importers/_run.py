@@ -123,10 +123,9 @@ def _settle_logits(
     rows, fit_positions = first_rows(spool, order, options.wanted_positions, options.fidelity_positions)
     sample = pipeline.probe(spool, rows)
     _tell_unlikely(sample)
-    counts_V = torch.zeros(pipeline.importer.vocab_size, dtype=torch.long)
-    counts_V[: len(spool.label_counts_V)] = torch.from_numpy(spool.label_counts_V)
+    reference = LabelFrequencies.of(spool.label_counts_V, pipeline.importer.vocab_size)
     decode_s = (time.perf_counter() - start) / max(1, sample.positions)
-    return settle_on(options, *sample.head(fit_positions), LabelFrequencies(counts_V), layout, decode_s)
+    return settle_on(options, *sample.head(fit_positions), reference, layout, decode_s)
 
 
 def _tell_unlikely(sample: Probe) -> None:

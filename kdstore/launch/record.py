@@ -4,6 +4,7 @@ It lies in every store of the build until that store is finished.
 """
 
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,14 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from kdstore.errors import CorruptStoreError
 from kdstore.launch.ranges import compress
 from kdstore.store import atomic, layout
-from kdstore.store.manifest import read_bounded
+from kdstore.store.files import read_bounded
 from kdstore.store.writer import is_finished
 from kdstore.validation import parse
 
 _LONGEST = 16 << 20  # bytes of launch.json: a command line is at most a few megabytes
 
 
-class Launch(BaseModel):
+class Launch(BaseModel, ABC):
     """A build as ``tasks`` processes.
 
     ``argv`` are the arguments of ``kdstore build`` as they were given in the directory ``cwd``; ``outs`` the stores
@@ -35,9 +36,9 @@ class Launch(BaseModel):
     outs: Annotated[tuple[Path, ...], Field(min_length=1, max_length=2)]
     cwd: Path
 
+    @abstractmethod
     def again(self, tasks: Sequence[int]) -> str:
         """The shell command that runs ``tasks`` of this launch again."""
-        raise NotImplementedError
 
 
 class LocalLaunch(Launch):

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from kdstore.errors import CorruptStoreError
 from kdstore.store import atomic, layout
-from kdstore.store.manifest import read_bounded
+from kdstore.store.files import read_bounded
 from kdstore.validation import parse
 
 STOPPED = "stopped"

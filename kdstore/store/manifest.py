@@ -8,55 +8,47 @@ the first part was written), the list of complete parts, and a checksum of its o
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, PlainSerializer, PlainValidator, StringConstraints, model_validator
 
 from kdstore.errors import CorruptStoreError, StoreError
 from kdstore.schema import Dtype, Name, Schema
 from kdstore.store import atomic, layout
+from kdstore.store.files import Count, FileRecord, Record, Sha256, read_bounded
 from kdstore.validation import parse
 
 FORMAT_VERSION: Final = 1
 MANIFEST = "manifest.json"
-MAX_JSON_BYTES = 256 << 20  # a manifest of a million parts; anything larger is not ours
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-ChunkSum = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
-"""The first 16 digits of a SHA-256."""
+SUM_BYTES = 8
+
+
+def _packed_sums(value: Any) -> bytes:
+    """Checksums of chunks as the file has them, a list of texts, in the form that is kept in memory."""
+    if isinstance(value, bytes):
+        return value
+    digits = 2 * SUM_BYTES
+    if not isinstance(value, list) or not all(isinstance(one, str) and len(one) == digits for one in value):
+        raise ValueError(f"not a list of texts of {digits} digits")
+    return bytes.fromhex("".join(value))
+
+
+def _listed_sums(sums: bytes) -> list[str]:
+    return [sums[i : i + SUM_BYTES].hex() for i in range(0, len(sums), SUM_BYTES)]
+
+
+ChunkSums = Annotated[bytes, PlainValidator(_packed_sums), PlainSerializer(_listed_sums)]
+"""The first 8 bytes of the SHA-256 of each chunk, end to end; in JSON a list of texts of 16 digits."""
 # Every segment starts with a word character: no "..", no absolute path, no hidden file.
 FilePath = Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*(/\w[\w.-]*)*$", max_length=240)]
 MAX_PART_ROWS = 1 << 20
-Count = Annotated[int, Field(ge=0, le=1 << 62)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def to_json(self) -> str:
-        """Canonical JSON text: sorted keys, so that equal records have equal bytes; `ValueError` for NaN."""
-        content = self.model_dump(mode="json", by_alias=True)
-        return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
-
-    def is_written_as(self, text: bytes) -> bool:
-        """Whether ``text`` is the canonical one: no duplicated key, no other spelling of a number, no NaN."""
-        try:
-            return self.to_json().encode() == text
-        except ValueError:
-            return False
-
-
-class FileRecord(_Record):
-    """Size and checksum of one file."""
-
-    bytes: Count
-    sha256: Sha256
-
-
-class TeacherRecord(_Record):
+class TeacherRecord(Record):
     """Which model gave the signals, and what its batches were made of."""
 
     name: str
@@ -68,7 +60,7 @@ class TeacherRecord(_Record):
     threads: Annotated[int, Field(ge=1)]
 
 
-class ImportRecord(_Record):
+class ImportRecord(Record):
     """Where a signal came from that was not made here; the teacher itself is known by hearsay only.
 
     ``format`` is the importer's name, ``settings`` what its user said of the capture, ``headers`` what the files say
@@ -81,7 +73,7 @@ class ImportRecord(_Record):
     causal: bool
 
 
-class TokenizerRecord(_Record):
+class TokenizerRecord(Record):
     """Which tokenizer made the ids: its files lie in the store's ``tokenizer/``."""
 
     sha256: Sha256
@@ -91,7 +83,7 @@ class TokenizerRecord(_Record):
     decoder_start_id: Annotated[int, Field(ge=0, lt=1 << 24)]
 
 
-class Limits(_Record):
+class Limits(Record):
     """Longest input and output in tokens, and what happens to longer ones."""
 
     max_input_tokens: int = Field(gt=0, le=1 << 20)
@@ -99,7 +91,7 @@ class Limits(_Record):
     overlong: Literal["truncate", "skip"]
 
 
-class SharedArray(_Record):
+class SharedArray(Record):
     """One array that all parts have in common: its dtype and shape, and the SHA-256 of its values.
 
     The checksum is over ``dtype shape`` as numpy prints them, a space between, and the bytes in C order.
@@ -116,7 +108,7 @@ class SharedArray(_Record):
         return self
 
 
-class Fidelity(_Record):
+class Fidelity(Record):
     """How true a stored signal is to its teacher, for one codec, temperature and divergence.
 
     Angles in degrees between the gradients of the loss under the full and under the stored teacher, over batches of
@@ -156,7 +148,7 @@ class Fidelity(_Record):
         )
 
 
-class CodecRecord(_Record):
+class CodecRecord(Record):
     """How the teacher's output is kept, and how true that was found to be before the first part was written.
 
     ``requested`` is what the build was asked for, from which the settings in ``config`` followed. ``fit_positions``
@@ -166,13 +158,13 @@ class CodecRecord(_Record):
 
     name: str
     config: dict[str, Any]
-    requested: dict[str, Any] = {}
-    shared: dict[Name, SharedArray] = {}
+    requested: dict[str, Any] = Field(default_factory=dict)
+    shared: dict[Name, SharedArray] = Field(default_factory=dict)
     fit_positions: Count = 0
     fidelity: tuple[Fidelity, ...] = ()
 
 
-class Segment(_Record):
+class Segment(Record):
     """Rows that one command read and wrote: those of the build, then those of each append.
 
     ``scan`` counts what became of all rows that were read, ``versions`` are those of the libraries that wrote.
@@ -184,14 +176,14 @@ class Segment(_Record):
     versions: dict[str, str]
 
 
-class Ancestor(_Record):
+class Ancestor(Record):
     """A store that this one was converted from: its fingerprint, and what was changed on the way."""
 
     fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
     changes: dict[str, Any]
 
 
-class Head(_Record):
+class Head(Record):
     """All that is settled before the first part; a build that is run again must come to the same head."""
 
     format: Literal["kdstore"] = "kdstore"
@@ -232,7 +224,7 @@ class Head(_Record):
         return range(sum(counts[:-1]), sum(counts))
 
 
-class TarIndex(_Record):
+class TarIndex(Record):
     """Where the blocks of a webdataset part lie in its tar file.
 
     ``offsets``: byte at which each block starts, and at which the last one ends. ``sha256``: of the bytes of each
@@ -244,7 +236,7 @@ class TarIndex(_Record):
     field_bytes: dict[Name, Count]
 
 
-class PartRecord(_Record):
+class PartRecord(Record):
     """``part.json``: what one part holds, and the size and checksum of its every file.
 
     ``block_offsets`` gives, per axis, where each block starts and where the last one ends. ``signal_kl`` is the mean
@@ -257,7 +249,7 @@ class PartRecord(_Record):
     rows: Count
     block_offsets: dict[str, list[Count]]
     files: dict[FilePath, FileRecord]
-    chunks: dict[FilePath, list[ChunkSum]] = {}
+    chunks: dict[FilePath, ChunkSums] = Field(default_factory=dict)
     signal_kl: Finite | None = None
     tar: TarIndex | None = None
 
@@ -270,7 +262,7 @@ class PartRecord(_Record):
         return sum(record.bytes for path, record in self.files.items() if f"{path}/".startswith(f"{prefix}/"))
 
 
-class PartRef(_Record):
+class PartRef(Record):
     """A complete part as the manifest lists it."""
 
     index: Count
@@ -281,12 +273,12 @@ class PartRef(_Record):
     sha256: Sha256
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """The commit record of a store. ``lost``: parts that were damaged and put away, and not made again yet."""
 
     head: Head
     parts: list[PartRef]
-    lost: list[Count] = []
+    lost: list[Count] = Field(default_factory=list)
     shared_files: dict[FilePath, FileRecord]
     content_sha256: Sha256
 
@@ -377,61 +369,6 @@ def read_manifest(root: Path) -> Manifest:
             "The file was changed; restore it or build again."
         )
     return manifest
-
-
-def read_bounded(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
-    """The bytes of a file that must not be larger than ``limit``; raises `CorruptStoreError` when it is."""
-    size = path.stat().st_size
-    if size > limit:
-        raise CorruptStoreError(f"Expected at most {limit:,} bytes in {path}. Got {size:,}.")
-    return path.read_bytes()
-
-
-def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's content, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_record(path: Path) -> FileRecord:
-    """Size and checksum of the file at ``path``."""
-    return FileRecord(bytes=path.stat().st_size, sha256=sha256_file(path))
-
-
-def check_files(root: Path, files: dict[str, FileRecord], *, checksums: bool) -> None:
-    """Check that every file exists with its recorded size, and its checksum when asked.
-
-    Raises
-    ------
-    CorruptStoreError
-        The first file that does not match. (Zarr itself reads a missing shard as zeros.)
-    """
-    check_no_links(root / parent for parent in {p for name in files for p in PurePosixPath(name).parents if p.name})
-    for name, record in files.items():
-        path = root / name
-        if not path.is_file() or path.is_symlink():
-            raise CorruptStoreError(
-                f"Expected the file {path} of {record.bytes:,} bytes. Got none. Mend the store with `kdstore repair`."
-            )
-        size = path.stat().st_size
-        if size != record.bytes:
-            raise CorruptStoreError(
-                f"Expected {record.bytes:,} bytes in {path}. Got {size:,}. Mend the store with `kdstore repair`."
-            )
-        if checksums and sha256_file(path) != record.sha256:
-            raise CorruptStoreError(
-                f"Expected {path} to match its recorded checksum. Got another content. "
-                "Mend the store with `kdstore repair`."
-            )
-
-
-def check_no_links(directories: Iterable[Path]) -> None:
-    """Raise `CorruptStoreError` for a directory that is a symbolic link: all that a store holds lies inside it."""
-    for directory in directories:
-        if directory.is_symlink():
-            raise CorruptStoreError(
-                f"Expected a directory at {directory}. Got a symbolic link. Put what it names in its place."
-            )
 
 
 def _content_sha256(manifest: Manifest) -> str:

@@ -7,7 +7,8 @@ from kdstore.errors import CorruptStoreError
 from kdstore.schema import ROW_AXIS
 from kdstore.store import layout
 from kdstore.store.containers import CONTAINERS
-from kdstore.store.manifest import Head, PartRecord, check_files, check_no_links, read_bounded
+from kdstore.store.files import check_files, check_no_links, read_bounded
+from kdstore.store.manifest import Head, PartRecord
 from kdstore.validation import parse
 
 

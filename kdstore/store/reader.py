@@ -1,24 +1,20 @@
 """Open a store and read blocks of rows from it, checking everything before it is used."""
 
 import math
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kdstore.errors import CorruptStoreError
-from kdstore.schema import ROW_AXIS, Arrays, ArraySpec, Block, Schema, TeacherSignal
+from kdstore.schema import ROW_AXIS, Array, Arrays, ArraySpec, Block, Schema, TeacherSignal
 from kdstore.store import layout
 from kdstore.store.containers import CONTAINERS
-from kdstore.store.manifest import (
-    FileRecord,
-    Head,
-    Manifest,
-    PartRef,
-    check_files,
-    read_manifest,
-    sha256_file,
-)
+from kdstore.store.files import FileRecord, check_files, sha256_file
+from kdstore.store.manifest import Head, Manifest, PartRef, read_manifest
 from kdstore.store.part_record import check_record, read_part_record
 from kdstore.store.shared import read_shared
 
@@ -49,7 +45,8 @@ class Store:
         self.root = Path(root)
         self.manifest: Manifest = read_manifest(self.root)
         self._refs = {ref.index: ref for ref in self.manifest.parts}
-        self.part = lru_cache(OPEN_PARTS)(self._open_part)
+        self._open: OrderedDict[int, Part] = OrderedDict()
+        self._most_open = OPEN_PARTS
 
     @property
     def head(self) -> Head:
@@ -127,15 +124,38 @@ class Store:
         check_files(self.root, _below(self.manifest.shared_files, layout.SHARED), checksums=True)
         return read_shared(self.root, record.shared)
 
+    def part(self, index: int) -> "Part":
+        """A part, opened; those used last stay open, see `keep_open`. Any number of threads may ask.
+
+        Raises
+        ------
+        CorruptStoreError
+            See `Part`.
+        """
+        # Single steps that threads cannot divide; at worst a part is opened twice.
+        found = self._open.pop(index, None) or Part(self.root, self._refs[index], self.head)
+        self._open[index] = found
+        while len(self._open) > self._most_open:
+            self._open.popitem(last=False)
+        return found
+
+    def keep_open(self, parts: int) -> None:
+        """Let so many parts stay open, with their indexes in memory; `OPEN_PARTS` unless told."""
+        self._most_open = max(parts, OPEN_PARTS)
+
+    def block_index(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Part, block and number of rows of every block of the store, in the order they were written, int64 [M]."""
+        rows = np.asarray([ref.rows for ref in self.manifest.parts], np.int64)
+        size = self.head.block_rows
+        blocks = -(-rows // size)
+        part_M = np.repeat([ref.index for ref in self.manifest.parts], blocks)
+        block_M = np.arange(blocks.sum()) - np.repeat(np.cumsum(blocks) - blocks, blocks)
+        return part_M, block_M, np.minimum(size, np.repeat(rows, blocks) - block_M * size)
+
     def blocks(self) -> list[tuple[int, int]]:
         """Every block of the store as (part, block), in the order they were written."""
         per_part = self.head.block_rows
         return [(p.index, b) for p in self.manifest.parts for b in range(-(-p.rows // per_part))]
-
-    def block_rows(self, part: int, block: int) -> int:
-        """Rows of one block, without opening its part."""
-        size = self.head.block_rows
-        return min(size, self._refs[part].rows - block * size)
 
     def scan(self, fields: Iterable[str] | None = None, limit: int | None = None) -> Iterator[Block]:
         """Yield all blocks in order, one in memory at a time; only ``fields`` where given, ``limit`` rows at most."""
@@ -147,9 +167,6 @@ class Store:
             result = self.part(part).read(block, block + 1, names)
             left -= result.rows
             yield result
-
-    def _open_part(self, index: int) -> "Part":
-        return Part(self.root, self._refs[index], self.head)
 
 
 class Part:
@@ -189,6 +206,10 @@ class Part:
         """Number of blocks."""
         return len(self.record.block_offsets["row"]) - 1
 
+    def extents(self, block: int) -> dict[str, int]:
+        """Number of values of one block along every axis."""
+        return {axis: starts[block + 1] - starts[block] for axis, starts in self.record.block_offsets.items()}
+
     def read(self, first: int, stop: int, fields: Iterable[str] | None = None) -> Block:
         """Blocks [first, stop) as one block of rows; only ``fields`` where given.
 
@@ -198,21 +219,34 @@ class Part:
             A chunk does not match its checksum, or lengths do not add up to the recorded offsets.
         """
         schema = self.schema if fields is None else self.schema.subset(fields)
-        offsets = self.record.block_offsets
-        arrays = self._container.read(_with_lengths(self.schema, schema), first, stop)
+        columns = self.schema.columns(field.name for field in schema.fields)
+        starts = self.record.block_offsets[ROW_AXIS]
+        return Block(schema, starts[stop] - starts[first], self.read_arrays(columns, first, stop))
+
+    def read_arrays(
+        self, columns: Mapping[str, ArraySpec], first: int, stop: int, out: Arrays | None = None
+    ) -> Arrays:
+        """Blocks [first, stop) of some arrays, see `Schema.columns`; written into ``out`` where it is given.
+
+        Raises
+        ------
+        CorruptStoreError
+            As for `read`; ``out`` may then hold anything.
+        """
+        arrays = self._container.read(columns, first, stop, out)
         # Before any offsets are made of them: those of a nested axis are looked up at its parent's.
-        for axis in [axis for axis in self.schema.axes() if f"{axis}/lengths" in arrays]:
-            lengths, expected = arrays[f"{axis}/lengths"], offsets[axis][stop] - offsets[axis][first]
-            if lengths.ndim != 1 or lengths.dtype.kind != "u" or lengths.sum(dtype="uint64") != expected:
+        for axis, starts in self.record.block_offsets.items():
+            lengths = arrays.get(f"{axis}/lengths")
+            if lengths is not None and not _counts(lengths, starts[stop] - starts[first]):
                 raise CorruptStoreError(
-                    f"Expected the lengths along {axis!r} in {self.path} to be counts that sum to {expected:,}. "
-                    "Got others. Mend the store with `kdstore repair`."
+                    f"Expected the lengths along {axis!r} in {self.path} to be counts that sum to "
+                    f"{starts[stop] - starts[first]:,}. Got others. Mend the store with `kdstore repair`."
                 )
         for path, size in self._vocabularies.items():
             largest = arrays[path].max(initial=0) if path in arrays else 0
             if largest >= size:
                 raise CorruptStoreError(f"Expected ids below {size} in {self.path / path}. Got {largest}.")
-        return Block(schema, offsets["row"][stop] - offsets["row"][first], arrays)
+        return arrays
 
 
 def vocabularies(head: Head) -> dict[str, int]:
@@ -228,11 +262,5 @@ def _below(files: dict[str, FileRecord], prefix: str) -> dict[str, FileRecord]:
     return {path: record for path, record in files.items() if path.startswith(f"{prefix}/")}
 
 
-def _with_lengths(whole: Schema, wanted: Schema) -> dict[str, ArraySpec]:
-    """Arrays of the wanted fields, and the lengths of the axes they lie along, and of the axes of those."""
-    specs, needed = whole.specs(), dict(wanted.specs())
-    for axis in wanted.axes():
-        while axis != ROW_AXIS:
-            needed[f"{axis}/lengths"] = specs[f"{axis}/lengths"]
-            axis = whole.parent(axis)
-    return needed
+def _counts(lengths: Array, total: int) -> bool:
+    return lengths.ndim == 1 and lengths.dtype.kind == "u" and int(lengths.sum(dtype="uint64")) == total

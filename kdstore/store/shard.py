@@ -7,15 +7,17 @@ ask for is refused before memory is taken.
 
 import hashlib
 import math
-from collections.abc import Sequence
+import os
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numcodecs import zstd
+from numpy.typing import NDArray
 
 from kdstore.errors import CorruptStoreError
 from kdstore.schema import Array, ArraySpec
+from kdstore.store.manifest import SUM_BYTES
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _MOST_PER_BYTE = (128 << 10) // 4  # the densest zstd block: 128 KiB in a header of 3 bytes and one byte
@@ -45,21 +47,22 @@ class Shard:
         The chunks that the index names do not fill the file one after the other, or cannot hold ``extent`` values.
     """
 
-    def __init__(self, path: Path, spec: ArraySpec, extent: int, chunk: int, sums: Sequence[str] | None) -> None:
+    def __init__(self, path: Path, spec: ArraySpec, extent: int, chunk: int, sums: bytes | None) -> None:
         self._path, self._chunk, self._sums = path, chunk, sums
         self._dtype, self._shape = np.dtype(spec.dtype), spec.shape
         self._chunk_bytes = chunk * math.prod(spec.shape) * self._dtype.itemsize
         chunks = math.ceil(extent / chunk)
         # An array without values has no file.
-        self._index, self._bounds = b"", [0]
+        self._index_sum, self._bounds = _sum(b""), np.zeros(1, np.int64)
         if not chunks:
             return
-        if sums is not None and len(sums) != chunks + 1:
-            raise self._damaged(f"{len(sums):,} checksums for {chunks:,} chunks and an index")
-        self._index = self._read_index(chunks)
-        if sums is not None and _sum(self._index) != sums[-1]:
+        if sums is not None and len(sums) != (chunks + 1) * SUM_BYTES:
+            raise self._damaged(f"{len(sums) // SUM_BYTES:,} checksums for {chunks:,} chunks and an index")
+        index = self._read_index(chunks)
+        self._index_sum = _sum(index)
+        if sums is not None and self._index_sum != sums[-SUM_BYTES:]:
             raise self._damaged("an index that does not match its checksum")
-        self._bounds = self._chunk_bounds(chunks)
+        self._bounds = self._chunk_bounds(index, chunks)
 
     def _read_index(self, chunks: int) -> bytes:
         """The end of the file: offset and length of every chunk, and a checksum that needs no check of its own."""
@@ -71,20 +74,26 @@ class Shard:
             file.seek(size - index_bytes)
             return file.read()
 
-    def _chunk_bounds(self, chunks: int) -> list[int]:
-        """Where each chunk starts in the file, and where the last one ends."""
+    def _chunk_bounds(self, index: bytes, chunks: int) -> NDArray[np.int64]:
+        """Where each chunk starts in the file, and where the last one ends, int64 [chunks + 1]."""
         bounds = [0]
-        for start, length in np.frombuffer(self._index, "<u8", 2 * chunks).reshape(chunks, 2).tolist():
+        for start, length in np.frombuffer(index, "<u8", 2 * chunks).reshape(chunks, 2).tolist():
             if start != bounds[-1]:
                 raise self._damaged("an index with gaps")
             bounds.append(start + length)
-        if bounds[-1] + len(self._index) != self._path.stat().st_size:
+        if bounds[-1] + len(index) != self._path.stat().st_size:
             raise self._damaged("an index that ends elsewhere")
-        return bounds
+        return np.asarray(bounds, np.int64)
 
-    def read(self, start: int, stop: int) -> Array:
-        """Values [start, stop) along the axis, checksums verified; raises `CorruptStoreError` when one is wrong."""
-        values = np.empty((stop - start, *self._shape), self._dtype)
+    def read(self, start: int, stop: int, out: Array | None = None) -> Array:
+        """Values [start, stop) along the axis, checksums verified; written into ``out`` where it is given.
+
+        Raises
+        ------
+        CorruptStoreError
+            A checksum or the size of a chunk is wrong.
+        """
+        values = np.empty((stop - start, *self._shape), self._dtype) if out is None else out
         if start == stop:
             return values
         first, last = start // self._chunk, math.ceil(stop / self._chunk)
@@ -99,20 +108,23 @@ class Shard:
                 values[low - start : high - start] = decoded[low - begin : high - begin]
         return values
 
-    def sums(self) -> list[str]:
-        """The checksum of every chunk as it is stored, and of the index."""
-        return [*map(_sum, self._stored(0, len(self._bounds) - 1)), _sum(self._index)]
+    def sums(self) -> bytes:
+        """The checksum of every chunk as it is stored, and of the index, see `PartRecord`."""
+        return b"".join([*map(_sum, self._stored(0, len(self._bounds) - 1)), self._index_sum])
 
     def _stored(self, first: int, last: int) -> list[memoryview]:
         """The chunks [first, last) as they are stored, by one read."""
-        bounds = self._bounds[first : last + 1]
-        with self._path.open("rb") as file:
-            file.seek(bounds[0])
-            data = memoryview(file.read(bounds[-1] - bounds[0]))
+        bounds = self._bounds[first : last + 1].tolist()
+        # Not `open`, whose buffers and checks cost more than the read of a small block.
+        file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = memoryview(os.pread(file, bounds[-1] - bounds[0], bounds[0]))
+        finally:
+            os.close(file)
         return [data[start - bounds[0] : stop - bounds[0]] for start, stop in pairwise(bounds)]
 
     def _decode(self, chunk: memoryview, index: int, target: Array) -> None:
-        if self._sums is not None and _sum(chunk) != self._sums[index]:
+        if self._sums is not None and _sum(chunk) != self._sums[index * SUM_BYTES : (index + 1) * SUM_BYTES]:
             raise self._damaged(f"chunk {index} that does not match its checksum")
         if _content_size(bytes(chunk[:18])) != self._chunk_bytes:
             raise self._damaged(f"chunk {index} of another size or without a checksum")
@@ -127,8 +139,8 @@ class Shard:
         )
 
 
-def _sum(chunk: bytes | memoryview) -> str:
-    return hashlib.sha256(chunk).hexdigest()[:16]
+def _sum(chunk: bytes | memoryview) -> bytes:
+    return hashlib.sha256(chunk).digest()[:SUM_BYTES]
 
 
 def _content_size(head: bytes) -> int | None:

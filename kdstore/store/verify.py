@@ -11,8 +11,8 @@ import numpy as np
 from kdstore.errors import CorruptStoreError
 from kdstore.schema import Array, Block, RaggedText
 from kdstore.store import layout
+from kdstore.store.files import check_files
 from kdstore.store.ids import read_ids
-from kdstore.store.manifest import check_files
 from kdstore.store.reader import Part, Store
 
 

@@ -16,19 +16,16 @@ from kdstore.errors import CorruptStoreError, MismatchError, StoreError
 from kdstore.schema import Block
 from kdstore.store import atomic, layout
 from kdstore.store.containers import CONTAINERS
+from kdstore.store.files import FileRecord, file_record, read_bounded, sha256_file
 from kdstore.store.ids import write_ids
 from kdstore.store.manifest import (
     MANIFEST,
-    FileRecord,
     Head,
     Manifest,
     PartRecord,
     PartRef,
-    file_record,
     make_manifest,
-    read_bounded,
     read_manifest,
-    sha256_file,
     write_manifest,
 )
 from kdstore.store.part_record import check_complete, complete_parts, read_part_record

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from zarr.core.sync import sync
 
 from kdstore.errors import CorruptStoreError
 from kdstore.schema import ROW_AXIS, Array, ArraySpec, Block
-from kdstore.store.manifest import read_bounded
+from kdstore.store.files import read_bounded
 from kdstore.store.shard import Shard
 
 # Level 16 takes a tenth off quantised coefficients, at 0.02 ms per token; full logits would wait minutes for it.
@@ -84,7 +84,7 @@ def chunk_length(spec: ArraySpec, offsets: list[int]) -> int:
     return max(1, int(half_block))
 
 
-def open_array(directory: Path, spec: ArraySpec, extent: int, sums: Sequence[str] | None = None) -> Shard:
+def open_array(directory: Path, spec: ArraySpec, extent: int, sums: bytes | None = None) -> Shard:
     """Open one array after checking that its metadata says what schema and part record say; ``sums``: see `Shard`.
 
     Raises

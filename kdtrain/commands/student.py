@@ -9,13 +9,19 @@ from kdtrain.options import configure, run_options
 
 
 @click.command("student")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--val", type=click.Path(path_type=Path), help="Validation store; gives the best model.")
 @run_options("java_student", skip=("vocab_size",))
 def student(
-    store: Path, val: Path | None, output_dir: Path | None, recipe: str, resume: str, no_after: bool, **options: Any
+    store: tuple[Path, ...],
+    val: Path | None,
+    output_dir: Path | None,
+    recipe: str,
+    resume: str,
+    no_after: bool,
+    **options: Any,
 ) -> None:
-    """Train a student from a STORE of teacher signals.
+    """Train a student from a STORE of teacher signals, or from several, mixed batch by batch (--mix).
 
     The loss is alpha * cross-entropy with the labels + (1 - alpha) * divergence from the teacher, both per label
     token. The run directory then holds final_model/ and best_model/ (lowest validation loss), each with its
@@ -30,6 +36,8 @@ def student(
         kdtrain student train.kd --val val.kd --output-dir results/run --from-scratch tiny
         kdtrain student train.kd --val val.kd --temperature 2 --distillation jsd --epochs 10
         kdtrain student train.kd --val val.kd --output-dir results/run --from-scratch tiny --resume auto
+        kdtrain student large.kd --val val.kd --ram-limit 512MiB --epoch-samples 20000 --epochs 20
+        kdtrain student a.kd b.kd --mix 3,1 --val val.kd
     """
     from kdstore.store.reader import Store
     from kdtrain import rundir
@@ -37,7 +45,7 @@ def student(
 
     config = configure(recipe, options, forced={})
     run = rundir.claim(output_dir, config.model.from_scratch or config.model.model_name, resume=resume == "auto")
-    stores = Stores(Store(store), Store(val) if val else None)
+    stores = Stores(tuple(map(Store, store)), Store(val) if val else None)
     summary = train(stores, config, run, resume=resume == "auto")
     print_summary(summary, run)
     if not no_after:

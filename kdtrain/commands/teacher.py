@@ -29,7 +29,7 @@ class _Fraction(click.FloatRange):
     help="Without --val-rows: share of rows held out.",
 )
 @click.option("--task", default="java_assertion", show_default=True, help="What is predicted.")
-@run_options("java_teacher", skip=("alpha", "temperature", "distillation", "max_angle", "accept_infidelity"))
+@run_options("java_teacher", skip=("alpha", "temperature", "distillation", "max_angle", "accept_infidelity", "mix"))
 def teacher(
     rows: tuple[Path, ...],
     val_rows: tuple[Path, ...],

@@ -1,98 +1,165 @@
-"""Stream a store as batches: one group of blocks in memory, and the next one being read."""
+"""Stream a store as batches, through a window of rows whose size is planned, in an order that nothing disturbs."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Generator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.utils.data import IterableDataset, get_worker_info
 
 from kdstore.codecs import Signal
-from kdstore.errors import CapabilityError, EmptyInputError, MismatchError
-from kdstore.schema import Block, concatenate
+from kdstore.errors import CapabilityError, EmptyInputError, MismatchError, UsageError
 from kdstore.store.reader import Store
-from kdtrain.stream import order
-from kdtrain.stream.batch import Batch, collate, take
+from kdtrain.stream.batch import Batch
+from kdtrain.stream.order import ORDER_VERSION, Order, OrderConfig, Run, by_length, share
+from kdtrain.stream.plan import Demand, RamPlan, Residency, default_group_blocks, make_plan
+from kdtrain.stream.reader import Group, GroupReader
+from kdtrain.stream.shelf import GroupKey, Held, Shelf
+from kdtrain.stream.window import Window, join
 
-MAX_GROUP_BLOCKS = 16
-GROUP_BYTES = 256 << 20  # two groups are in memory at a time
+Indices = NDArray[np.int64]
 
 
-class Loader:
-    """Batches of a store, epoch after epoch, resumable at any batch.
-
-    Memory holds at most two groups of blocks, whatever the store's size. The last batch of an epoch is smaller
-    when the rows do not divide evenly: nothing is dropped or repeated.
+@dataclass(frozen=True)
+class LoaderConfig:
+    """What becomes a batch, and where.
 
     Parameters
     ----------
-    store
-        The store to read.
-    batch_size
-        Rows per batch.
-    seed
-        Settles the order and the subset.
-    with_signal
+    batch_rows
+        B, rows of a batch over all ranks.
+    order
+        The order of rows; its ``group_blocks`` is settled for the store where it is None.
+    signal
         Whether batches carry the teacher's signal.
     embeddings
         Encoders whose columns batches carry.
     max_rows
         Size of a fixed, seeded subset; None takes all rows.
-    group_blocks
-        Blocks that are shuffled together; None takes `group_size`.
-    shuffle
-        False reads rows in the store's own order, every epoch the same.
+    last
+        What becomes of the rows that do not fill a batch: ``uneven`` makes a smaller one, spread evenly over the
+        ranks, so that some may have a row less or none; ``pad`` fills it up with rows that no loss counts; ``drop``
+        leaves it out. Nothing is ever repeated.
+    length_grouped
+        Whether rows of like length come together, within their group.
+    rank, world
+        Which of how many processes this is. No process group is touched.
+    ram_limit
+        Bytes that may be taken, at most; None: a quarter of what is available.
+    residency
+        ``window``: groups come and go; ``full``: the whole store stays in memory; ``auto``: that, where it fits.
+    threads
+        How many read; None: half of the cores.
+    """
+
+    batch_rows: int
+    order: OrderConfig
+    signal: bool = True
+    embeddings: tuple[str, ...] = ()
+    max_rows: int | None = None
+    last: Literal["uneven", "pad", "drop"] = "uneven"
+    length_grouped: bool = False
+    rank: int = 0
+    world: int = 1
+    ram_limit: int | None = None
+    residency: Residency = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """Rows of an epoch over all ranks: trained on, left out, and of padding.
+
+    ``coverage`` is the share of the rows that take part which the epochs so far have seen; where every epoch draws
+    its rows anew, the share expected.
+    """
+
+    rows: int
+    dropped: int
+    padding: int
+    coverage: float
+
+
+class Loader(IterableDataset[Batch]):
+    """Batches of a store, epoch after epoch, resumable at any batch and with any number of ranks.
+
+    Iterating gives what is left of the current epoch; afterwards the state is the start of the next one. In a worker
+    process of a `torch.utils.data.DataLoader` (``batch_size=None``) it gives every n-th batch, so that n workers
+    together give all in order; each reads all groups.
+
+    Parameters
+    ----------
+    store
+        The store to read.
+    config
+        See `LoaderConfig`.
+    device
+        Where batches are made.
 
     Raises
     ------
     EmptyInputError
         The store has no rows.
     CapabilityError
-        A signal is asked for and the store has none.
+        A signal is asked for and the store has none; or what must be in memory does not fit.
+    UsageError
+        World size or streams do not divide the batch.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        batch_size: int,
-        seed: int,
-        *,
-        with_signal: bool,
-        embeddings: Sequence[str] = (),
-        max_rows: int | None = None,
-        group_blocks: int | None = None,
-        shuffle: bool = True,
-    ) -> None:
+    def __init__(self, store: Store, config: LoaderConfig, device: torch.device | None = None) -> None:
         if store.rows == 0:
             raise EmptyInputError(f"Expected rows in {store.root}. Got an empty store. Build one from more rows.")
-        if with_signal and store.head.codec is None:
+        if config.signal and store.head.codec is None:
             raise CapabilityError(
                 f"Expected a store with a teacher's signal. Got {store.root}, which holds tokens only. "
                 "Build it with --teacher, or train on labels alone with --alpha 1."
             )
-        self.store = store
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.codec = store.codec() if with_signal else None
-        self.fields = ["input_ids", "labels", *["teacher"] * with_signal, *(f"embeddings/{e}" for e in embeddings)]
-        self.group_blocks = group_blocks or group_size(store, self.fields)
-        self._blocks = store.blocks()
-        rows_M = np.asarray([store.block_rows(*block) for block in self._blocks], np.int64)
-        fingerprint = store.manifest.fingerprint
-        self._rows_M = rows_M if max_rows is None else order.subset(rows_M, max_rows, fingerprint, seed)
+        _check_division(config)
+        self.store, self.device = store, device or torch.device("cpu")
+        self.codec = store.codec() if config.signal else None
+        teacher = ["teacher"] if config.signal else []
+        self.fields = ["input_ids", "labels", *teacher, *(f"embeddings/{name}" for name in config.embeddings)]
+        streams = config.order.streams
+        group_blocks = config.order.group_blocks or default_group_blocks(store, self.fields, streams)
+        self.config = replace(config, order=replace(config.order, group_blocks=group_blocks))
+        self._home = _home_streams(self.config)
+        demand = Demand(self.fields, self.config.order, -(-config.batch_rows // config.world), len(self._home))
+        self.plan: RamPlan = make_plan(store, demand, config.ram_limit, config.residency, config.threads, self.device)
+        store.keep_open(self.plan.open_parts)
+        self._part_M, self._block_M, size_M = store.block_index()
+        self.order = Order(store.manifest.fingerprint, size_M, self.config.order, config.max_rows)
+        self._reader = GroupReader(store, self.fields, pinned=self.device.type == "cuda")
+        self._side = side_stream(self.device)
+        self._whole: tuple[Window, Indices] | None = None
+        self._kept: dict[GroupKey, Held] = {}
         self.epoch = 0
         self.rows_yielded = 0
 
+    def describe(self) -> str:
+        """The order and the plan in one line, for people."""
+        order = self.config.order
+        streams = f" in {order.streams} streams" if order.streams > 1 else ""
+        return f"{self.rows:,} rows per epoch, shuffled {order.group_blocks} blocks at a time{streams}; " + (
+            self.plan.describe()
+        )
+
     @property
     def rows(self) -> int:
-        """Rows of one epoch."""
-        return int(self._rows_M.sum())
+        """Rows of one epoch, over all ranks."""
+        return self.order.epoch_rows
 
     @property
     def batches(self) -> int:
         """Batches of one epoch."""
-        return -(-self.rows // self.batch_size)
+        whole, rest = divmod(self.rows, self.config.batch_rows)
+        return whole + (rest > 0 and self.config.last != "drop")
+
+    def __len__(self) -> int:
+        """Batches of one epoch."""
+        return self.batches
 
     def __iter__(self) -> Generator[Batch, None, None]:
         """Yield what is left of the current epoch; afterwards the state is the start of the next one.
@@ -102,23 +169,26 @@ class Loader:
         CorruptStoreError
             A block cannot be read, or a checksum does not match.
         """
-        pieces: list[Block] = []
-        positions: list[NDArray[np.int64]] = []
-        missing = self.batch_size
-        for group, positions_RP, rows_R in self._groups():
-            start = 0
-            while start < len(rows_R):
-                stop = min(start + missing, len(rows_R))
-                pieces.append(take(group, rows_R[start:stop]))
-                positions.append(positions_RP[start:stop])
-                missing -= stop - start
-                start = stop
-                if missing == 0:
-                    yield self._batch(pieces, positions)
-                    pieces, positions, missing = [], [], self.batch_size
-            del group  # before the next one is taken: two are in memory, never three
-        if pieces:
-            yield self._batch(pieces, positions)
+        worker = get_worker_info()
+        workers, mine = (worker.num_workers, worker.id) if worker else (1, 0)
+        begin = self.epoch * self.rows
+        position, end = begin + self.rows_yielded, begin + self.rows
+        with ThreadPoolExecutor(self.plan.threads, "kdtrain-read") as pool, self._shelf(pool, position, end) as shelf:
+            if self.plan.residency == "full" and self._whole is None:
+                self._read_all(pool)
+            while position < end:
+                stop = min(position + self.config.batch_rows, end)
+                if stop - position < self.config.batch_rows and self.config.last == "drop":
+                    break
+                index = (position - begin) // self.config.batch_rows
+                batch = self._batch(shelf, position, stop) if index % workers == mine else None
+                position = stop
+                # Counted before it is handed out: a state taken while this batch is in use does not repeat it.
+                self.rows_yielded = position - begin
+                if batch is not None:
+                    yield batch
+            self._kept = shelf.leave(self._first_groups(end))
+        self._reader.trim()
         self.epoch, self.rows_yielded = self.epoch + 1, 0
 
     def signal(self, batch: Batch, temperature: float) -> Signal | None:
@@ -138,19 +208,46 @@ class Loader:
             found.append(self.store.part(part).read(block, block + 1, ["id"]).row(row)["id"])
         return found
 
+    def report(self, epoch: int) -> EpochReport:
+        """What an epoch, counted from 0, comes to."""
+        rest = self.rows % self.config.batch_rows
+        dropped = rest if self.config.last == "drop" else 0
+        padding = self.config.batch_rows - rest if rest and self.config.last == "pad" else 0
+        seen = (self.rows - dropped) / self.order.population
+        drawn = self.config.order.sampling == "rows" and seen < 1
+        coverage = 1 - (1 - seen) ** (epoch + 1) if drawn else min(1.0, (epoch + 1) * seen)
+        return EpochReport(self.rows - dropped, dropped, padding, coverage)
+
+    def account(self, epoch: int) -> str:
+        """What an epoch, counted from 0, comes to, in one line for people."""
+        report = self.report(epoch)
+        return (
+            f"{report.rows:,} rows, {report.dropped:,} left out, {report.padding:,} of padding; "
+            f"{100 * report.coverage:.1f} % of all rows seen so far"
+        )
+
     def state_dict(self) -> dict[str, Any]:
-        """Where the next batch starts, and all that the order depends on."""
-        return {**self._identity(), "epoch": self.epoch, "rows_yielded": self.rows_yielded}
+        """Where the next batch starts, all that the order depends on, and a digest of the rows of this epoch so far.
+
+        It is the same on every rank.
+        """
+        return {
+            **self._identity(),
+            "epoch": self.epoch,
+            "rows_yielded": self.rows_yielded,
+            "digest": self._digest(self.epoch, self.rows_yielded),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where ``state`` was taken.
+        """Continue where ``state`` was taken, on any rank of any number of them.
 
         Raises
         ------
         MismatchError
-            The state belongs to another store, seed, group size, subset or version of the order.
+            The state belongs to another store, seed, order or version of it; what differs is named.
         """
-        for name, mine in self._identity().items():
+        found = {**self._identity(), "digest": self._digest(state["epoch"], state["rows_yielded"])}
+        for name, mine in found.items():
             if state[name] != mine:
                 raise MismatchError(
                     f"Expected {name} = {state[name]} as this run was started with. Got {mine}. "
@@ -159,65 +256,156 @@ class Loader:
         self.epoch, self.rows_yielded = state["epoch"], state["rows_yielded"]
 
     def _identity(self) -> dict[str, Any]:
+        order = self.config.order
         return {
             "store fingerprint": self.store.manifest.fingerprint,
-            "seed": self.seed,
-            "batch size": self.batch_size,
+            "order version": ORDER_VERSION,
+            "seed": order.seed,
+            "streams": order.streams,
+            "blocks per group": order.group_blocks,
+            "shuffle": order.shuffle,
+            "sampling": order.sampling,
+            "rows that take part": self.order.population,
             "rows per epoch": self.rows,
-            "blocks per group": self.group_blocks,
-            "shuffle": self.shuffle,
-            "order version": order.ORDER_VERSION,
+            "rows grouped by length": self._run_rows if self.config.length_grouped else 0,
         }
 
-    def _groups(self) -> Iterator[tuple[Block, NDArray[np.int64], NDArray[np.int64]]]:
-        """The groups that are left of the epoch: rows as one block, their positions, and which come when."""
-        key = order.Key(self.store.manifest.fingerprint, self.seed, self.epoch) if self.shuffle else None
-        blocks = order.block_order(self._rows_M, key)
-        starts = order.group_starts(self._rows_M, blocks, self.group_blocks)
-        first = int(np.searchsorted(starts, self.rows_yielded, side="right")) - 1
-        members = [blocks[i : i + self.group_blocks] for i in range(0, len(blocks), self.group_blocks)]
-        if first == len(members):  # a state taken right after the last batch
-            return
-        with ThreadPoolExecutor(1, "kdtrain-read") as reader:
-            waiting = reader.submit(self._read, members[first])
-            for index in range(first, len(members)):
-                group = waiting.result()
-                if index + 1 < len(members):
-                    waiting = reader.submit(self._read, members[index + 1])
-                slot_R, row_R = order.row_order(self._rows_M[members[index]], index, key)
-                done = max(0, self.rows_yielded - int(starts[index])) if index == first else 0
-                yield group, *self._locate(members[index], slot_R[done:], row_R[done:])
+    def _digest(self, epoch: int, rows: int) -> int:
+        begin = epoch * self.rows
+        return self.order.digest(begin, begin + min(rows, self.rows))
 
-    def _read(self, members: NDArray[np.int64]) -> Block:
-        blocks = [self._blocks[i] for i in members]
-        return concatenate([self.store.part(part).read(b, b + 1, self.fields) for part, b in blocks])
+    @property
+    def _run_rows(self) -> int:
+        """Rows of a stream in a batch."""
+        return -(-self.config.batch_rows // self.config.order.streams)
 
-    def _locate(
-        self, members: NDArray[np.int64], slot_R: NDArray[np.int64], row_R: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Positions [R, 3] in the store, and indices [R] into the concatenated blocks."""
-        part_block = np.asarray([self._blocks[i] for i in members], np.int64)
-        sizes = np.asarray([self.store.block_rows(*self._blocks[i]) for i in members], np.int64)
-        offsets = np.cumsum(sizes) - sizes
-        return np.column_stack([part_block[slot_R], row_R]), offsets[slot_R] + row_R
+    def _shelf(self, pool: Executor, position: int, end: int) -> Shelf:
+        def load(key: GroupKey) -> Held:
+            return self._load(key, pool)
 
-    def _batch(self, pieces: list[Block], positions: list[NDArray[np.int64]]) -> Batch:
-        batch = collate(concatenate(pieces), np.concatenate(positions), self.store.head.tokenizer.pad_id)
-        # Counted before it is handed out: a state taken while this batch is in use does not repeat it.
-        self.rows_yielded += batch.rows
-        return batch
+        upcoming = self._upcoming(position, end)
+        kept, self._kept = self._kept, {}
+        return Shelf(load, self._drop, upcoming, self.plan.ahead, kept)
+
+    def _first_groups(self, position: int) -> list[GroupKey]:
+        """The groups that go on in the next epoch; none where that begins another pass."""
+        if position % self.order.pass_rows == 0:
+            return []
+        runs = self.order.runs(position, position + self.config.batch_rows)
+        return [key for run in runs for key, _ in self._pieces(run)[:1]]
+
+    def _upcoming(self, position: int, end: int) -> list[list[GroupKey]]:
+        """The groups that this rank will need of its own streams, by stream."""
+        keys: dict[int, list[GroupKey]] = {stream: [] for stream in self._home}
+        for run in self.order.runs(position, end):
+            if run.stream in keys:
+                keys[run.stream] += [key for key, _ in self._pieces(run)]
+        return list(keys.values())
+
+    def _batch(self, shelf: Shelf, first: int, last: int) -> Batch | None:
+        """This rank's rows of a batch; None where there are none."""
+        config, rows = self.config, last - first
+        runs = self.order.runs(first, last)
+        if config.world > 1:
+            runs = share(runs, config.rank * rows // config.world, (config.rank + 1) * rows // config.world)
+        pieces = [piece for run in runs for piece in self._pieces(run)]
+        kept = sum(inside.stop - inside.start for _, inside in pieces)
+        masked = config.batch_rows // config.world - kept if config.last == "pad" else 0
+        if not kept and not masked:
+            return None
+        pad_id = self.store.head.tokenizer.pad_id
+        if len(pieces) == 1:
+            held, inside = shelf.get(pieces[0][0]), pieces[0][1]
+            return held.window.collate(held.rows_R[inside], held.positions_RP[inside], pad_id, masked)
+        # Copied at once: the next group may take the place of this one.
+        taken, positions = (
+            [Window.empty(self._reader.schema, self.device)] * (not pieces),
+            [np.zeros((0, 3), np.int64)],
+        )
+        for key, inside in pieces:
+            held = shelf.get(key)
+            taken.append(held.window.take(held.rows_R[inside]))
+            positions.append(held.positions_RP[inside])
+        return join(taken).collate(np.arange(kept), np.concatenate(positions), pad_id, masked)
+
+    def _pieces(self, run: Run) -> list[tuple[GroupKey, slice]]:
+        """The groups that a run lies in, and which of their rows it takes."""
+        rows = self.order.pass_(run.pass_)
+        found = []
+        for group, start, stop in rows.pieces(run.stream, run.start, run.stop):
+            begin = int(rows.starts[run.stream][group])
+            found.append((GroupKey(run.pass_, run.stream, group), slice(start - begin, stop - begin)))
+        return found
+
+    def _load(self, key: GroupKey, pool: Executor) -> Held:
+        rows = self.order.pass_(key.pass_)
+        blocks = rows.members(key.stream, key.group)
+        slot_R, row_R = rows.row_order(key.stream, key.group)
+        window, starts, group = self._window(blocks, pool)
+        rows_R, block_R = starts[slot_R] + row_R, blocks[slot_R]
+        positions_RP = np.column_stack([self._part_M[block_R], self._block_M[block_R], row_R])
+        if self.config.length_grouped and rows.key:
+            lengths_R = window.offsets["input_ids"][rows_R + 1] - window.offsets["input_ids"][rows_R]
+            order = by_length(lengths_R, self._run_rows, rows.key, key.stream, key.group)
+            rows_R, positions_RP = rows_R[order], positions_RP[order]
+        return Held(window, rows_R, positions_RP, group)
+
+    def _window(self, blocks: Indices, pool: Executor) -> tuple[Window, Indices, Group | None]:
+        """A window with the rows of some blocks, where each block begins in it, and the memory that it needs."""
+        if self._whole:
+            window, starts_M = self._whole
+            return window, starts_M[blocks], None
+        group = self._reader.read(
+            list(zip(self._part_M[blocks].tolist(), self._block_M[blocks].tolist(), strict=True)), pool
+        )
+        window, starts = Window.of(group, self.device, self._side), group.starts[:-1]
+        if self._side is None:
+            return window, starts, group
+        self._reader.release(group)
+        return window, starts, None
+
+    def _read_all(self, pool: Executor) -> None:
+        """Keep the rows of all blocks that take part."""
+        blocks = np.flatnonzero(self.order.size_M)
+        window, starts, _ = self._window(blocks, pool)
+        starts_M = np.zeros_like(self.order.size_M)
+        starts_M[blocks] = starts
+        self._reader.trim()
+        self._whole = window, starts_M
+
+    def _drop(self, held: Held) -> None:
+        if held.window is not (self._whole and self._whole[0]):
+            held.window.retire()
+        if held.group:
+            self._reader.release(held.group)
 
 
-def group_size(store: Store, fields: Sequence[str]) -> int:
-    """Blocks to shuffle together: 16, or as many of a typical size as fit into 256 MiB; at least one.
+def _check_division(config: LoaderConfig) -> None:
+    for what, number in (("--streams", config.order.streams), ("processes", config.world)):
+        if config.batch_rows % number:
+            raise UsageError(
+                f"Expected a batch of rows that can be divided evenly by {number} {what}. Got {config.batch_rows}. "
+                "Change --batch-size."
+            )
+    if config.length_grouped and not config.order.shuffle:
+        raise UsageError(
+            "Expected rows in a random order where they are grouped by length. Got the store's own order."
+        )
 
-    A pure function of the store, so that the order never depends on the machine.
-    """
-    record = store.part(store.manifest.parts[0].index).record
-    schema = store.schema.subset(fields)
-    values = (
-        np.dtype(spec.dtype).itemsize * int(np.prod(spec.shape)) * record.extent(spec.axis)
-        for spec in schema.specs().values()
-    )
-    per_block = sum(values) / (len(record.block_offsets["row"]) - 1)
-    return max(1, min(MAX_GROUP_BLOCKS, int(GROUP_BYTES / max(1.0, per_block))))
+
+def side_stream(device: torch.device) -> "torch.cuda.Stream | None":
+    """A stream for copies that run beside the training step; None where a device has none."""
+    if device.type != "cuda":
+        return None
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return stream
+
+
+def _home_streams(config: LoaderConfig) -> list[int]:
+    """The streams that a rank takes its rows from while none has ended."""
+    streams, world = config.order.streams, config.world
+    return [
+        c
+        for c in range(streams)
+        if c * world < (config.rank + 1) * streams and config.rank * streams < (c + 1) * world
+    ]

@@ -16,6 +16,8 @@ from kdstore.cli import main
 from kdstore.store.reader import Store
 from kdtrain.models.tokenizer import train
 
+from ..random_t5 import save_random_t5
+
 ROOT = Path(__file__).parents[2]
 SMALL = "--mem=1200M --cpus-per-task=1"
 PATIENCE_S = 600
@@ -48,19 +50,10 @@ def rows(tmp_path: Path) -> Path:
 @pytest.fixture
 def teacher(tmp_path: Path, rows: Path) -> Path:
     """Directory of a small random T5 with a tokenizer for these rows."""
-    import torch
-    from transformers import T5Config, T5ForConditionalGeneration
-
     directory = tmp_path / "teacher"
     tokenizer = train(rows.read_text().splitlines(), 600)
     tokenizer.save_pretrained(directory)
-    torch.manual_seed(0)
-    config = T5Config(
-        vocab_size=len(tokenizer), d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4,
-        decoder_start_token_id=0, initializer_factor=3.0,
-    )  # fmt: skip
-    T5ForConditionalGeneration(config).save_pretrained(directory)
-    return directory
+    return save_random_t5(directory, len(tokenizer), d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4)
 
 
 def kdstore(*args: object) -> str:

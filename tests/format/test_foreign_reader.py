@@ -14,7 +14,7 @@ import zarr
 from pydantic import BaseModel
 
 from kdstore.schema import AnyField, Dtype
-from kdstore.store import manifest
+from kdstore.store import files, manifest
 
 from ..small_store import Written, write_store
 
@@ -134,7 +134,7 @@ def test_the_page_lists_every_key_of_every_record() -> None:
         "part reference": manifest.PartRef,
         "part.json": manifest.PartRecord,
         "tar index": manifest.TarIndex,
-        "file record": manifest.FileRecord,
+        "file record": files.FileRecord,
     }
     for title, record in records.items():
         keys = [field.alias or name for name, field in record.model_fields.items()]

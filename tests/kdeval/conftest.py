@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import PreTrainedTokenizerFast
 
 from kdeval.cli import main
 from kdeval.results import Results, Settings
@@ -18,6 +18,8 @@ from kdstore.encode.tokenizer import truncate_target
 from kdstore.schema import RaggedText, RaggedTokens, Schema
 from kdstore.store.manifest import CodecRecord, Head, Limits, Segment, TeacherRecord, TokenizerRecord
 from kdstore.store.writer import begin, finalize, prepare, write_part
+
+from ..random_t5 import save_random_t5
 
 ROWS = 37  # more than one window of 32 batches of one row
 ASSERTIONS = ["assertEquals({}, list.size());", "assertTrue(list.contains({}));", "assertNull(map.get({}), text);"]
@@ -55,13 +57,8 @@ def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 
 
 def make_model(path: Path, vocab_size: int, tokenizer: PreTrainedTokenizerFast | None, seed: int = 0) -> Path:
-    torch.manual_seed(seed)
-    # Large, untied weights: with the usual ones an untrained T5 writes the same whatever it reads.
-    config = T5Config(
-        vocab_size=vocab_size, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, decoder_start_token_id=0,
-        initializer_factor=4.0, tie_word_embeddings=False,
-    )  # fmt: skip
-    T5ForConditionalGeneration(config).save_pretrained(path)
+    # With tied weights an untrained T5 writes much the same whatever it reads.
+    save_random_t5(path, vocab_size, seed, initializer_factor=4.0, tie_word_embeddings=False)
     if tokenizer is not None:
         tokenizer.save_pretrained(path)
     return path

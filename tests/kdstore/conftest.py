@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kdstore.cli import main
+
+from ..random_t5 import save_random_t5
+from ..small_store import write_store
 
 Run = Callable[..., Result]
 
@@ -42,22 +46,13 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory of a random T5 of 30 thousand weights, with a byte-level BPE tokenizer."""
-    import torch
-    from transformers import T5Config, T5ForConditionalGeneration
-
     from kdtrain.models.tokenizer import train
 
     directory = tmp_path_factory.mktemp("teacher")
     texts = [f"{row['focal_method']}\n{row['test_method']}\n{row['assertion']}" for row in make_rows(200)]
     tokenizer = train(texts, vocab_size=400)
     tokenizer.save_pretrained(directory)
-    torch.manual_seed(0)
-    config = T5Config(
-        vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=64, num_layers=1, num_heads=4,
-        decoder_start_token_id=0, initializer_factor=3.0,
-    )  # fmt: skip
-    T5ForConditionalGeneration(config).save_pretrained(directory)
-    return directory
+    return save_random_t5(directory, len(tokenizer), d_model=32, d_ff=64, num_heads=4)
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +74,15 @@ def built(tmp_path: Path, rows: Path, teacher: Path, kdstore: Run) -> Path:
     result = kdstore("build", rows, "--teacher", teacher, "--out", out, "--part-rows", 32, "--block-rows", 8)
     assert result.exit_code == 0, result.stderr
     return out
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A webdataset store with a ragged signal, in parts of 6 rows and blocks of 3, that nobody changes."""
+    return write_store(tmp_path_factory.mktemp("tar") / "s.kd", "topp", container="webdataset").root
+
+
+@pytest.fixture
+def root(pristine: Path, tmp_path: Path) -> Path:
+    """A copy of it to be damaged."""
+    return shutil.copytree(pristine, tmp_path / "s.kd")

@@ -1,6 +1,7 @@
 """Building: what goes in comes out, bad input is counted, and a build can be stopped anywhere."""
 
 import gzip
+import hashlib
 import json
 import os
 import shutil
@@ -293,6 +294,21 @@ def test_a_token_store_needs_no_teacher(tmp_path: Path, rows: Path, teacher: Pat
     assert result.exit_code == 0, result.stderr
     assert Store(out).head.codec is None
     assert "teacher" not in {field.name for field in Store(out).schema.fields}
+
+
+def test_both_stores_name_the_content_of_all_files_that_were_read(
+    tmp_path: Path, rows: Path, teacher: Path, kdstore: Run
+) -> None:
+    held_out = tmp_path / "held out"
+    held_out.mkdir()
+    files = [rows, *(write_rows(held_out / f"{n}.jsonl", make_rows(150)[n:]) for n in (120, 140))]
+    outs = [tmp_path / "train.kd", tmp_path / "val.kd"]
+    args = [rows, "--tokenizer", teacher, "--out", outs[0], "--val-rows", held_out, "--val-out", outs[1]]
+    result = kdstore("build", *args)
+    assert result.exit_code == 0, result.stderr
+    digests = "".join(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
+    named = {Store(out).head.segments[0].source_sha256 for out in outs}
+    assert named == {hashlib.sha256(digests.encode()).hexdigest()}
 
 
 def test_embeddings_are_a_real_encoders(tmp_path: Path, rows: Path, teacher: Path, kdstore: Run) -> None:

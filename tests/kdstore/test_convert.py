@@ -85,6 +85,15 @@ def test_another_codec_keeps_the_distributions(built: Path, rows: Path, teacher:
     assert store.head.ancestors[-1].changes["codec"]["codec"] == "lowrank"
 
 
+@pytest.mark.parametrize("codec", ["topk", "topp", "sampled", "dense"])
+def test_a_store_of_full_distributions_becomes_one_of_any_codec(tmp_path: Path, kdstore: Run, codec: str) -> None:
+    write_store(tmp_path / "a.kd", "lowrank", rank=8)
+    result = kdstore("convert", tmp_path / "a.kd", tmp_path / "b.kd", "--codec", codec)
+    assert result.exit_code == 0, result.stderr
+    assert kdstore("verify", tmp_path / "b.kd").exit_code == 0
+    assert Store(tmp_path / "b.kd").codec().name == codec
+
+
 def test_what_keeps_candidates_only_cannot_be_encoded_again(tmp_path: Path, kdstore: Run) -> None:
     write_store(tmp_path / "a.kd", "topk")
     result = kdstore("convert", tmp_path / "a.kd", tmp_path / "b.kd", "--codec", "lowrank")

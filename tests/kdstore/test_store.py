@@ -26,6 +26,7 @@ from kdstore.schema import (
     concatenate,
 )
 from kdstore.store import atomic
+from kdstore.store.files import file_record
 from kdstore.store.manifest import (
     CodecRecord,
     Head,
@@ -34,7 +35,6 @@ from kdstore.store.manifest import (
     SharedArray,
     TeacherRecord,
     TokenizerRecord,
-    file_record,
     make_manifest,
     read_manifest,
     write_manifest,
@@ -104,7 +104,9 @@ def test_rows_come_back(tmp_path: Path, count: int, part_blocks: int, block_rows
     rows = [make_row(index, rng) for index in range(count)]
     store = write(root, rows, part_blocks * block_rows, block_rows)
     assert store.rows == count
-    assert [store.block_rows(*block) for block in store.blocks()] == [block.rows for block in store.scan()]
+    part_M, block_M, rows_M = store.block_index()
+    assert list(zip(part_M.tolist(), block_M.tolist(), strict=True)) == store.blocks()
+    assert rows_M.tolist() == [block.rows for block in store.scan()]
     found = [block.row(i) for block in store.scan() for i in range(block.rows)]
     assert [row["id"] for row in found] == [row["id"] for row in rows]
     for got, expected in zip(found, rows, strict=True):
@@ -298,7 +300,7 @@ def test_a_hidden_file_of_the_system_does_not_stop_a_build(tmp_path: Path) -> No
 def reseal(root: Path, index: int, change) -> None:
     """Change a part's record, then make every checksum above it right again, as an attacker would."""
     from kdstore.store import layout
-    from kdstore.store.manifest import sha256_file
+    from kdstore.store.files import sha256_file
     from kdstore.store.part_record import read_part_record
 
     manifest = read_manifest(root)

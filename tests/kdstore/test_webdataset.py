@@ -36,7 +36,8 @@ from kdstore.store.manifest import Head, Limits, Segment, TokenizerRecord
 from kdstore.store.reader import Store
 from kdstore.store.verify import verify
 from kdstore.store.writer import begin, finalize, prepare, write_part
-from kdtrain.stream.loader import Loader
+from kdtrain.stream.loader import Loader, LoaderConfig
+from kdtrain.stream.order import OrderConfig
 
 from ..format.test_foreign_reader import run_without_ours
 from ..small_store import write_store
@@ -185,18 +186,6 @@ def test_npy_has_the_bytes_that_numpy_writes(dtype: str, shape: list[int], seed:
     assert _npy.npy_size(dtype, tuple(shape)) == len(expected.getvalue())
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a ragged signal, in parts of 6 rows and blocks of 3."""
-    return write_store(tmp_path_factory.mktemp("tar") / "s.kd", "topp", container="webdataset").root
-
-
-@pytest.fixture
-def root(pristine: Path, tmp_path: Path) -> Path:
-    """A copy of it to be damaged."""
-    return shutil.copytree(pristine, tmp_path / "s.kd")
-
-
 def test_equal_rows_give_equal_bytes(pristine: Path, tmp_path: Path) -> None:
     again = write_store(tmp_path / "again.kd", "topp", container="webdataset").root
     for path in sorted(pristine.rglob("*")):
@@ -285,10 +274,10 @@ def test_the_loader_gives_the_same_batches_from_both_containers(tmp_path: Path) 
         Store(write_store(tmp_path / container, "lowrank", 40, 16, 4, container=container).root)
         for container in ("zarr", "webdataset")
     ]
-    loaders = [
-        Loader(store, 7, 0, with_signal=True, embeddings=["minilm"], group_blocks=2, shuffle=False)
-        for store in stores
-    ]
+    config = LoaderConfig(
+        7, OrderConfig(0, group_blocks=2, shuffle=False), embeddings=("minilm",), residency="window"
+    )
+    loaders = [Loader(store, config) for store in stores]
     batches = list(zip(*loaders, strict=True))
     assert len(batches) == 6
     for one, other in batches:

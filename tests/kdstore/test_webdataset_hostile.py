@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import pickle
-import shutil
 import tarfile
 import tracemalloc
 import zipfile
@@ -18,26 +17,13 @@ import pytest
 
 from kdstore.errors import CorruptStoreError
 from kdstore.store.containers import _npy, _tar
-from kdstore.store.manifest import file_record
+from kdstore.store.files import file_record
 from kdstore.store.reader import Store
 from kdstore.store.verify import verify
 
-from ..small_store import write_store
 from .test_store import reseal
 
 ROWS = "parts/00000/rows.tar"
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a ragged signal, in parts of 6 rows and blocks of 3."""
-    return write_store(tmp_path_factory.mktemp("tar") / "s.kd", "topp", container="webdataset").root
-
-
-@pytest.fixture
-def root(pristine: Path, tmp_path: Path) -> Path:
-    """A copy of it to be damaged."""
-    return shutil.copytree(pristine, tmp_path / "s.kd")
 
 
 Member = tuple[str, bytes]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdstore.errors import TrainingError
-from kdstore.store.manifest import file_record
+from kdstore.store.files import file_record
 from kdtrain import checkpoint
 
 STATE = dict.fromkeys(checkpoint.STATE_KEYS)

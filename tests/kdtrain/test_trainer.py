@@ -26,7 +26,7 @@ def fit(stores, model_dir, tmp_path):
     def run(name="run", *, resume=False, val=stores[1], **options):
         options = {"model_name": str(model_dir), "device": "cpu", "batch_size": 8, "lr": 5e-3, "epochs": 2, **options}
         run = rundir.claim(tmp_path / name, "model", resume=resume)
-        train(Stores(stores[0], val or None), resolve({}, options), run, resume=resume)
+        train(Stores((stores[0],), val or None), resolve({}, options), run, resume=resume)
         return run
 
     return run

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ..kdstore.conftest import make_rows, write_rows
+from ..random_t5 import save_random_t5
 
 ROOT = Path(__file__).parents[2]
 KEYS = {
@@ -27,22 +28,13 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two random T5s with one byte-level tokenizer."""
-    import torch
-    from transformers import T5Config, T5ForConditionalGeneration
-
     from kdtrain.models.tokenizer import train
 
     tokenizer = train([row["assertion"] for row in make_rows(100)], vocab_size=300)
-    config = T5Config(
-        vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
-        decoder_start_token_id=0, initializer_factor=3.0,
-    )  # fmt: skip
     found = []
     for seed, name in enumerate(("teacher", "student")):
-        torch.manual_seed(seed)
-        found.append(tmp_path_factory.mktemp(name))
+        found.append(save_random_t5(tmp_path_factory.mktemp(name), len(tokenizer), seed))
         tokenizer.save_pretrained(found[-1])
-        T5ForConditionalGeneration(config).save_pretrained(found[-1])
     return found
 
 

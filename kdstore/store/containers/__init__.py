@@ -57,13 +57,15 @@ class Container(ABC):
         """Bytes on disk of each field, by name."""
 
     @staticmethod
-    def chunks(directory: Path, schema: Schema, offsets: Mapping[str, list[int]]) -> dict[str, list[str]]:
+    def chunks(directory: Path, schema: Schema, offsets: Mapping[str, list[int]]) -> dict[str, bytes]:
         """What `PartRecord` keeps of the chunks that `write` has made; nothing where `TarIndex` does."""
         return {}
 
     @abstractmethod
-    def read(self, wanted: Mapping[str, ArraySpec], first: int, stop: int) -> Arrays:
+    def read(self, wanted: Mapping[str, ArraySpec], first: int, stop: int, out: Arrays | None = None) -> Arrays:
         """Blocks [first, stop) of the ``wanted`` arrays, by path, each of the length that the record says.
+
+        With ``out``, they are written into its arrays, and these are returned.
 
         Raises
         ------

@@ -103,11 +103,14 @@ class WebDatasetPart(Container):
         """Bytes of each field's members, tar headers and padding included."""
         return dict(_index(record).field_bytes)
 
-    def read(self, wanted: Mapping[str, ArraySpec], first: int, stop: int) -> Arrays:
+    def read(self, wanted: Mapping[str, ArraySpec], first: int, stop: int, out: Arrays | None = None) -> Arrays:
         """See `Container.read`; only the bytes of these blocks are read, and only wanted arrays are decoded."""
         pieces = [self._read_block(wanted, block) for block in range(first, stop)]
         return {
-            path: np.concatenate([np.zeros((0, *spec.shape), spec.dtype), *(piece[path] for piece in pieces)])
+            path: np.concatenate(
+                [np.zeros((0, *spec.shape), spec.dtype), *(piece[path] for piece in pieces)],
+                out=out[path] if out else None,
+            )
             for path, spec in wanted.items()
         }
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from kdstore.schema import Arrays, ArraySpec, Block, Schema
 from kdstore.store.containers import CONTAINERS, Container
-from kdstore.store.manifest import PartRecord, check_files
+from kdstore.store.files import check_files
+from kdstore.store.manifest import PartRecord
 from kdstore.store.shard import Shard
 from kdstore.store.zarr_arrays import array_files, open_array, shard_file, write_arrays
 
@@ -30,7 +31,7 @@ class ZarrPart(Container):
         write_arrays(directory, block, offsets)
 
     @staticmethod
-    def chunks(directory: Path, schema: Schema, offsets: Mapping[str, list[int]]) -> dict[str, list[str]]:
+    def chunks(directory: Path, schema: Schema, offsets: Mapping[str, list[int]]) -> dict[str, bytes]:
         """See `Container.chunks`."""
         specs, extents = schema.specs().values(), {axis: starts[-1] for axis, starts in offsets.items()}
         arrays = [(spec, extents[spec.axis]) for spec in specs if extents[spec.axis]]
@@ -49,13 +50,13 @@ class ZarrPart(Container):
         """Bytes of the files below each field's name, metadata included."""
         return {field.name: record.bytes_under(field.name) for field in schema.fields}
 
-    def read(self, wanted: Mapping[str, ArraySpec], first: int, stop: int) -> Arrays:
+    def read(self, wanted: Mapping[str, ArraySpec], first: int, stop: int, out: Arrays | None = None) -> Arrays:
         """See `Container.read`; chunks outside the blocks are not read."""
         found = {}
         for path, spec in wanted.items():
             if path not in self._arrays:
-                sums = self.record.chunks.get(shard_file(spec), [])
+                sums = self.record.chunks.get(shard_file(spec), b"")
                 self._arrays[path] = open_array(self.directory, spec, self.record.extent(spec.axis), sums)
             starts = self.record.block_offsets[spec.axis]
-            found[path] = self._arrays[path].read(starts[first], starts[stop])
+            found[path] = self._arrays[path].read(starts[first], starts[stop], out[path] if out else None)
         return found

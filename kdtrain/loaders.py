@@ -1,0 +1,79 @@
+"""The loaders of a run, from its configuration; together they keep to the memory that streaming may take."""
+
+from collections.abc import Sequence
+
+import torch
+
+from kdstore.store.reader import Store
+from kdtrain.config import Config
+from kdtrain.stream.loader import Loader, LoaderConfig
+from kdtrain.stream.mixture import Mixture
+from kdtrain.stream.order import OrderConfig
+from kdtrain.stream.plan import default_limit
+
+_VAL_GROUP_BLOCKS = 8  # nothing is shuffled there, so that small groups will do
+
+
+def make_loaders(
+    train: Sequence[Store], val: Store | None, config: Config, device: torch.device, *, signal: bool
+) -> tuple[Loader | Mixture, Loader | None]:
+    """The training loader, a mixture where there are several stores, and the validation loader.
+
+    Raises
+    ------
+    EmptyInputError, CapabilityError, UsageError
+        See `Loader` and `Mixture`.
+    """
+    limit = config.data.ram_limit or default_limit()
+    val_loader = _validation(val, config, device, limit, signal=signal) if val else None
+    if val_loader:
+        limit -= val_loader.plan.expected_peak
+    found = []
+    for left in range(len(train), 0, -1):
+        loader = training_loader(train[-left], config, device, max(1, limit // left), signal=signal)
+        limit -= loader.plan.expected_peak
+        found.append(loader)
+    if len(found) == 1:
+        return found[0], val_loader
+    return Mixture(found, config.data.mix or [1.0] * len(found), _seed(config)), val_loader
+
+
+def training_loader(store: Store, config: Config, device: torch.device, limit: int, *, signal: bool) -> Loader:
+    """The loader of one training store within ``limit`` bytes."""
+    data = config.data
+    order = OrderConfig(
+        _seed(config),
+        streams=data.streams,
+        group_blocks=data.group_blocks,
+        epoch_rows=data.epoch_samples,
+        sampling=data.epoch_sampling,
+    )
+    loader_config = LoaderConfig(
+        batch_rows=data.batch_size,
+        order=order,
+        signal=signal,
+        max_rows=data.max_train_samples,
+        last=data.last_batch,
+        length_grouped=data.length_grouped,
+        ram_limit=limit,
+        residency=data.residency,
+        threads=data.read_threads,
+    )
+    return Loader(store, loader_config, device)
+
+
+def _validation(store: Store, config: Config, device: torch.device, limit: int, *, signal: bool) -> Loader:
+    loader_config = LoaderConfig(
+        batch_rows=config.data.batch_size,
+        order=OrderConfig(_seed(config), group_blocks=_VAL_GROUP_BLOCKS, shuffle=False),
+        signal=signal,
+        max_rows=config.data.max_val_samples,
+        ram_limit=limit,
+        residency="window",
+        threads=config.data.read_threads,
+    )
+    return Loader(store, loader_config, device)
+
+
+def _seed(config: Config) -> int:
+    return config.run.seed if config.data.sampling_seed is None else config.data.sampling_seed

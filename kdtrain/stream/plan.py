@@ -1,0 +1,212 @@
+"""Plan memory before the first read: what stays resident, what is read ahead, and how many threads read.
+
+None of it changes the order of rows, which is settled by `kdtrain.stream.order.OrderConfig`.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import numpy as np
+import torch
+
+from kdstore.errors import CapabilityError
+from kdstore.schema import ROW_AXIS
+from kdstore.store.manifest import SUM_BYTES
+from kdstore.store.reader import Store
+from kdtrain.stream.memory import available_bytes
+from kdtrain.stream.order import GROUP_BLOCKS, OrderConfig
+
+Residency = Literal["auto", "window", "full"]
+
+GROUP_BYTES = 64 << 20  # of the groups of all streams together; as many again are being read
+
+_SHARE = 4  # of the available memory is taken unless a limit is named
+_SAMPLED_PARTS = 8
+_SLACK = 9 / 8  # buffers are larger than what they hold
+_ORDER_BYTES = 64  # per row of a group: its place in the order, and sorting that
+_BLOCK_BYTES = 256  # per block of the store: the order of blocks
+_PART_BYTES = 2 << 10  # per part in the manifest
+_OPEN_BYTES = 32 << 10  # of an open part, beside its index
+_CHUNK_BYTES = 32  # of one chunk in an open part's index
+_THREAD_BYTES = 8 << 20  # of a thread: its stack, what it unpacks, and the allocator's own
+_BASE_BYTES = 32 << 20  # what libraries take at their first use
+_BATCHES = 3  # at a time: in use, being gathered, and temporary values of the latter
+_TOKEN_BYTES = 25  # per padded token: id, mask, index and their conditions
+
+
+@dataclass(frozen=True)
+class RamPlan:
+    """What a loader keeps in memory.
+
+    ``residency``: ``full`` when the whole store stays decoded on the device, ``window`` when groups come and go.
+    ``ahead``: groups of each stream that are read while one is in use. ``open_parts``: parts whose index is kept.
+    ``expected_peak`` bytes are what all this takes at most, above what the process had before.
+    """
+
+    limit: int
+    residency: Literal["window", "full"]
+    ahead: int
+    threads: int
+    open_parts: int
+    group_bytes: int
+    expected_peak: int
+
+    def describe(self) -> str:
+        """The plan in one line, for people."""
+        kept = "the whole store" if self.residency == "full" else f"groups of {_mib(self.group_bytes)}"
+        ahead = f", {self.ahead} read ahead" if self.residency == "window" else ""
+        return (
+            f"{kept} in memory{ahead}, {self.threads} reading threads, at most {_mib(self.expected_peak)} of "
+            f"{_mib(self.limit)} (--ram-limit)"
+        )
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is to be read: names of fields, the order, rows of a rank's batch, and how many streams the rank meets."""
+
+    fields: Sequence[str]
+    order: OrderConfig
+    batch_rows: int
+    streams: int
+
+
+def make_plan(
+    store: Store,
+    demand: Demand,
+    limit: int | None,
+    residency: Residency,
+    threads: int | None,
+    device: torch.device,
+) -> RamPlan:
+    """Settle what a loader keeps in memory.
+
+    Parameters
+    ----------
+    store
+        The store to read.
+    demand
+        What of it, and in which order.
+    limit
+        Bytes that the loader may take; None: a quarter of what is available now.
+    residency
+        ``auto`` keeps the whole store where that fits.
+    threads
+        How many read; None: half of the cores.
+    device
+        Where batches are wanted.
+
+    Raises
+    ------
+    CapabilityError
+        It does not fit into the limit; the largest group that would is named.
+    """
+    limit = default_limit() if limit is None else limit
+    threads = threads or max(1, _cores() // 2)
+    sizes = _sizes(store, demand.fields)
+    blocks = len(store.blocks())
+    open_parts = len(store.manifest.parts)
+    rest = (
+        _BASE_BYTES
+        + threads * _THREAD_BYTES
+        + blocks * _BLOCK_BYTES
+        + len(store.manifest.parts) * _PART_BYTES
+        + _batch_bytes(store, sizes, demand.batch_rows)
+    )
+    group_blocks = min(demand.order.group_blocks or GROUP_BLOCKS, -(-blocks // demand.order.streams))
+    group_bytes = int(group_blocks * sizes.block * _SLACK) + group_blocks * store.head.block_rows * _ORDER_BYTES
+    indexes = int(open_parts * sizes.index)
+    least_open = min(open_parts, _SAMPLED_PARTS)
+
+    def planned(kind: Literal["window", "full"], ahead: int, held: int) -> RamPlan | None:
+        left = limit - rest - held
+        if left < least_open * sizes.index:
+            return None
+        kept = min(indexes, left)
+        parts = min(open_parts, int(left / sizes.index)) if sizes.index else open_parts
+        return RamPlan(limit, kind, ahead, threads, parts, group_bytes, rest + held + int(kept))
+
+    whole = int(blocks * sizes.block * _SLACK) + 2 * store.rows * _ORDER_BYTES
+    if residency != "window" and _fits_device(whole, device) and (plan := planned("full", 0, whole)):
+        return plan
+    if residency == "full":
+        raise CapabilityError(
+            f"Expected the whole store {store.root} to fit into {_mib(limit)} (--ram-limit). Got "
+            f"{_mib(rest + whole)} decoded. Allow more, or use --residency window."
+        )
+    for ahead in (1, 0):
+        if plan := planned("window", ahead, (1 + ahead) * demand.streams * group_bytes):
+            return plan
+    per_block = demand.streams * group_bytes / group_blocks
+    most = int((limit - rest - least_open * sizes.index) / per_block)
+    way = f"use --group-blocks {most} or less" if most > 0 else "no group is small enough"
+    raise CapabilityError(
+        f"Expected {group_blocks} blocks per group and {demand.streams} streams to fit into {_mib(limit)} "
+        f"(--ram-limit). Got {_mib(rest + demand.streams * group_bytes)}. Allow more, or {way}."
+    )
+
+
+def default_limit() -> int:
+    """Bytes that a loader may take unless told: a quarter of what is available now."""
+    return available_bytes() // _SHARE
+
+
+def default_group_blocks(store: Store, fields: Sequence[str], streams: int) -> int:
+    """Blocks that a stream shuffles together: of all streams 256, or as many as 64 MiB hold; at least one.
+
+    A pure function of the store, so that the order never depends on the machine.
+    """
+    fitting = int(GROUP_BYTES / max(1.0, _sizes(store, fields).block))
+    return max(1, min(GROUP_BLOCKS, fitting) // streams)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Bytes of a typical block, decoded, of its longest row's values, and of an open part's index."""
+
+    block: float
+    index: float
+
+
+def _sizes(store: Store, fields: Sequence[str]) -> _Sizes:
+    """Estimated from a few parts, evenly spread; the largest counts."""
+    columns = store.schema.columns(fields)
+    axes = {spec.axis for spec in columns.values()}
+    refs = store.manifest.parts
+    found = []
+    for at in np.linspace(0, len(refs) - 1, min(_SAMPLED_PARTS, len(refs))).astype(int).tolist():
+        part = store.part(refs[at].index)
+        values = (
+            prod(spec.shape) * np.dtype(spec.dtype).itemsize * part.record.extent(spec.axis)
+            for spec in columns.values()
+        )
+        offsets = 8 * len(axes) * part.record.extent(ROW_AXIS)
+        chunks = sum(len(sums) for sums in part.record.chunks.values()) // SUM_BYTES
+        full_blocks = part.rows / store.head.block_rows
+        found.append(_Sizes((sum(values) + offsets) / full_blocks, _OPEN_BYTES + chunks * _CHUNK_BYTES))
+    return _Sizes(max(one.block for one in found), max(one.index for one in found))
+
+
+def _batch_bytes(store: Store, sizes: _Sizes, rows: int) -> int:
+    limits = store.head.limits
+    padded = (limits.max_input_tokens + limits.max_output_tokens) * _TOKEN_BYTES
+    return int(_BATCHES * rows * (padded + sizes.block / store.head.block_rows))
+
+
+def _fits_device(size: int, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return size <= free // _SHARE
+
+
+def _cores() -> int:
+    # What a job scheduler allows; macOS has no such thing.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:,.0f} MiB"

@@ -1,0 +1,104 @@
+"""Read groups of blocks into flat arrays, in threads; memory of groups that are done with is used again.
+
+Most of a block's reading (reading, checking and unpacking its chunks) runs without Python's global lock.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kdstore.schema import ROW_AXIS, Arrays, ArraySpec, Schema
+from kdstore.store.reader import Store
+
+_SLACK = 8  # a new buffer is an eighth larger than what it is for, since groups differ a little in size
+BlockId = tuple[int, int]
+"""(part, block) in a store."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of some blocks as flat arrays by path; ``starts``: where each block's rows begin, int64 [blocks + 1].
+
+    The arrays lie in memory that belongs to the reader: see `GroupReader.release`.
+    """
+
+    schema: Schema
+    arrays: Arrays
+    starts: NDArray[np.int64]
+    memory: dict[str, NDArray[np.uint8]]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(self.starts[-1])
+
+
+class GroupReader:
+    """Reads groups of blocks of one store.
+
+    Parameters
+    ----------
+    store
+        The store to read.
+    fields
+        Names of the fields to read.
+    pinned
+        Whether groups lie in page-locked memory, from which a CUDA device copies while it computes.
+    """
+
+    def __init__(self, store: Store, fields: Iterable[str], *, pinned: bool = False) -> None:
+        self._store, self._pinned = store, pinned
+        names = list(fields)
+        self.schema = store.schema.subset(names)
+        self._columns = store.schema.columns(names)
+        self._free: list[dict[str, NDArray[np.uint8]]] = []
+
+    def read(self, blocks: Sequence[BlockId], pool: Executor) -> Group:
+        """The rows of ``blocks``, in that order; the threads of ``pool`` read them.
+
+        Raises
+        ------
+        CorruptStoreError
+            A block cannot be read, or a checksum does not match.
+        """
+        # Parts are opened first, in threads too: a group's blocks may come from as many parts.
+        opened = pool.map(self._store.part, sorted({part for part, _ in blocks}))
+        parts = {part.record.index: part for part in opened}
+        extents = [parts[part].extents(block) for part, block in blocks]
+        starts = {axis: np.cumsum([0, *(one[axis] for one in extents)]) for axis in extents[0]}
+        memory = self._free.pop() if self._free else {}
+        arrays = {path: self._array(memory, spec, int(starts[spec.axis][-1])) for path, spec in self._columns.items()}
+
+        def fill(index: int) -> None:
+            part, block = blocks[index]
+            bounds = {axis: slice(*ends[index : index + 2]) for axis, ends in starts.items()}
+            out = {path: arrays[path][bounds[spec.axis]] for path, spec in self._columns.items()}
+            parts[part].read_arrays(self._columns, block, block + 1, out)
+
+        list(pool.map(fill, range(len(blocks))))  # raises what one of them raises
+        return Group(self.schema, arrays, starts[ROW_AXIS], memory)
+
+    def release(self, group: Group) -> None:
+        """Let the next group have this one's memory; its arrays must not be used any more."""
+        self._free.append(group.memory)
+
+    def trim(self) -> None:
+        """Give back memory that no group uses."""
+        self._free.clear()
+
+    def _array(self, memory: dict[str, NDArray[np.uint8]], spec: ArraySpec, extent: int) -> NDArray[np.generic]:
+        shape = (extent, *spec.shape)
+        size = prod(shape) * np.dtype(spec.dtype).itemsize
+        if spec.path not in memory or len(memory[spec.path]) < size:
+            memory[spec.path] = self._buffer(size + size // _SLACK)
+        return memory[spec.path][:size].view(spec.dtype).reshape(shape)
+
+    def _buffer(self, size: int) -> NDArray[np.uint8]:
+        if self._pinned:
+            return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
+        return np.empty(size, np.uint8)
