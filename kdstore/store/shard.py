@@ -8,11 +8,12 @@ ask for is refused before memory is taken.
 import hashlib
 import math
 import os
+import threading
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from numcodecs import zstd
+import zstandard
 from numpy.typing import NDArray
 
 from kdstore.errors import CorruptStoreError
@@ -52,6 +53,7 @@ class Shard:
         self._dtype, self._shape = np.dtype(spec.dtype), spec.shape
         self._chunk_bytes = chunk * math.prod(spec.shape) * self._dtype.itemsize
         chunks = math.ceil(extent / chunk)
+        self._known = bytearray(chunks)  # 1 where a chunk has been compared with its checksum
         # An array without values has no file.
         self._index_sum, self._bounds = _sum(b""), np.zeros(1, np.int64)
         if not chunks:
@@ -100,43 +102,62 @@ class Shard:
         for index, piece in enumerate(self._stored(first, last), first):
             begin = index * self._chunk
             low, high = max(start, begin), min(stop, begin + self._chunk)
-            if high - low == self._chunk:
-                self._decode(piece, index, values[low - start : high - start])
-            else:
-                decoded = np.empty((self._chunk, *self._shape), self._dtype)
-                self._decode(piece, index, decoded)
-                values[low - start : high - start] = decoded[low - begin : high - begin]
+            values[low - start : high - start] = self._decoded(piece, index)[low - begin : high - begin]
         return values
 
     def sums(self) -> bytes:
         """The checksum of every chunk as it is stored, and of the index, see `PartRecord`."""
-        return b"".join([*map(_sum, self._stored(0, len(self._bounds) - 1)), self._index_sum])
+        chunks = (_sum(self._stored(index, index + 1)[0]) for index in range(len(self._bounds) - 1))
+        return b"".join([*chunks, self._index_sum])
 
     def _stored(self, first: int, last: int) -> list[memoryview]:
-        """The chunks [first, last) as they are stored, by one read."""
+        """The chunks [first, last) as they are stored, by one read; good until this thread's next one."""
         bounds = self._bounds[first : last + 1].tolist()
+        size = bounds[-1] - bounds[0]
         # Not `open`, whose buffers and checks cost more than the read of a small block.
         file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            data = memoryview(os.pread(file, bounds[-1] - bounds[0], bounds[0]))
+            data = _thread.memory(size)
+            data = data[: os.preadv(file, [data], bounds[0])]
         finally:
             os.close(file)
         return [data[start - bounds[0] : stop - bounds[0]] for start, stop in pairwise(bounds)]
 
-    def _decode(self, chunk: memoryview, index: int, target: Array) -> None:
-        if self._sums is not None and _sum(chunk) != self._sums[index * SUM_BYTES : (index + 1) * SUM_BYTES]:
-            raise self._damaged(f"chunk {index} that does not match its checksum")
+    def _decoded(self, chunk: memoryview, index: int) -> Array:
+        # That it is the right chunk is settled at the first read; later flips its own checksum tells.
+        if self._sums is not None and not self._known[index]:
+            if _sum(chunk) != self._sums[index * SUM_BYTES : (index + 1) * SUM_BYTES]:
+                raise self._damaged(f"chunk {index} that does not match its checksum")
+            self._known[index] = 1
         if _content_size(bytes(chunk[:18])) != self._chunk_bytes:
             raise self._damaged(f"chunk {index} of another size or without a checksum")
         try:
-            zstd.decompress(chunk, target)
-        except (RuntimeError, ValueError) as error:
+            content = _thread.decompressor.decompress(chunk, allow_extra_data=False)
+        except zstandard.ZstdError as error:
             raise self._damaged(f"chunk {index}: {error}") from None
+        return np.frombuffer(content, self._dtype).reshape(self._chunk, *self._shape)
 
     def _damaged(self, what: str) -> CorruptStoreError:
         return CorruptStoreError(
             f"Expected {self._path} to hold the array's chunks. Got {what}. Mend the store with `kdstore repair`."
         )
+
+
+class _Thread(threading.local):
+    """What a thread keeps from one read to the next: making them anew costs more than small chunks do."""
+
+    def __init__(self) -> None:
+        self.decompressor = zstandard.ZstdDecompressor()
+        self._memory = bytearray()
+
+    def memory(self, size: int) -> memoryview:
+        """So many bytes to read into."""
+        if len(self._memory) < size:
+            self._memory = bytearray(size)
+        return memoryview(self._memory)[:size]
+
+
+_thread = _Thread()
 
 
 def _sum(chunk: bytes | memoryview) -> bytes:

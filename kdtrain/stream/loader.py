@@ -106,7 +106,7 @@ class Loader(IterableDataset[Batch]):
     CapabilityError
         A signal is asked for and the store has none; or what must be in memory does not fit.
     UsageError
-        World size or streams do not divide the batch.
+        World size or streams do not divide the batch, or an epoch has no batch.
     """
 
     def __init__(self, store: Store, config: LoaderConfig, device: torch.device | None = None) -> None:
@@ -131,6 +131,11 @@ class Loader(IterableDataset[Batch]):
         store.keep_open(self.plan.open_parts)
         self._part_M, self._block_M, size_M = store.block_index()
         self.order = Order(store.manifest.fingerprint, size_M, self.config.order, config.max_rows)
+        if self.batches == 0:
+            raise UsageError(
+                f"Expected at least {config.batch_rows} rows per epoch for a batch with --last-batch drop. Got "
+                f"{self.rows}. Use uneven or pad, or a smaller --batch-size."
+            )
         self._reader = GroupReader(store, self.fields, pinned=self.device.type == "cuda")
         self._side = side_stream(self.device)
         self._whole: tuple[Window, Indices] | None = None

@@ -91,7 +91,7 @@ class OrderConfig:
         N; None takes one pass.
     sampling
         ``order``: epochs are runs of the endless order, so that M / N of them see every row. ``rows``: every epoch
-        draws its rows anew from all, in which case a pass has only N rows.
+        draws its rows anew from all, in which case a pass has only N rows, and N is at most their number.
     """
 
     seed: int

@@ -360,6 +360,8 @@ def test_what_cannot_be_divided_is_refused(store):
         loader(store, streams=2)
     with pytest.raises(UsageError, match="2 processes"):
         loader(store, world=2)
+    with pytest.raises(UsageError, match="at least 100 rows"):
+        loader(store, batch_rows=100, last="drop")
     with pytest.raises(UsageError, match="grouped by length"):
         loader(store, shuffle=False, length_grouped=True)
 
