@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 TORCH_INDEX ?=
 WORKERS ?= 2
 
-.PHONY: help install quickstart test test-services lint types format clean bench-fidelity bench-encode bench-store
+.PHONY: help install quickstart test test-services lint types format clean bench-fidelity bench-encode bench-store bench-window bench-overlap bench-loader
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,6 +39,18 @@ bench-encode: install  ## what each codec adds to the forward pass of a T5 of Co
 
 bench-store: install  ## memory of a 2 GB build, opening of 10,000 parts, speed against numpy files; BENCH="--json OUT"
 	$(BIN)/python tools/bench/store.py $(BENCH)
+
+# Python of the environment that tools/bench/peers.txt describes; .bench/bin/python where that is there.
+PEERS ?=
+bench-loader: install  ## our loader against other libraries' at the same records; PEERS=, BENCH="--only ours-zarr,webdataset --json OUT"
+	$(BIN)/python tools/bench/loader.py $(if $(PEERS),--peers-python $(PEERS)) $(BENCH)
+
+bench-window: install  ## memory of streaming 0.4 and 4 GB in a limited address space; BENCH="--json OUT"
+	$(BIN)/python tools/bench/window.py $(BENCH)
+
+STORE   ?= quickstart/train.kd
+bench-overlap: install  ## what streaming adds to a training step; STORE=, BENCH="--preset tiny --json OUT"
+	$(BIN)/python tools/bench/overlap.py $(STORE) $(BENCH)
 
 lint: install  ## ruff
 	$(BIN)/ruff check .

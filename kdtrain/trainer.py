@@ -174,12 +174,11 @@ class Trainer:
         tokens = 0
         with closing(iter(self.train_loader)) as batches:
             while self.progress.step < self.total_steps:
-                start = time.monotonic()
+                start, epoch = time.monotonic(), self.train_loader.epoch + 1
                 micro = list(islice(batches, self.config.schedule.gradient_accumulation_steps))
                 if not micro:
                     break
                 wait = time.monotonic() - start
-                epoch = self.train_loader.epoch + 1
                 measures = self._step(micro)
                 seconds = time.monotonic() - start
                 self.progress.step += 1

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.dataclasses import dataclass
 
 from kdstore.errors import CorruptStoreError
 
@@ -34,8 +35,9 @@ class Record(BaseModel):
             return False
 
 
-class FileRecord(Record):
-    """Size and checksum of one file."""
+@dataclass(frozen=True, slots=True, config=ConfigDict(extra="forbid"))
+class FileRecord:
+    """Size and checksum of one file; not a model, which takes three times the memory: open parts have many."""
 
     bytes: Count
     sha256: Sha256

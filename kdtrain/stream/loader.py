@@ -177,24 +177,27 @@ class Loader(IterableDataset[Batch]):
         worker = get_worker_info()
         workers, mine = (worker.num_workers, worker.id) if worker else (1, 0)
         begin = self.epoch * self.rows
-        position, end = begin + self.rows_yielded, begin + self.rows
+        position, end = begin + self.rows_yielded, begin + self.report(self.epoch).rows
         with ThreadPoolExecutor(self.plan.threads, "kdtrain-read") as pool, self._shelf(pool, position, end) as shelf:
             if self.plan.residency == "full" and self._whole is None:
                 self._read_all(pool)
             while position < end:
                 stop = min(position + self.config.batch_rows, end)
-                if stop - position < self.config.batch_rows and self.config.last == "drop":
-                    break
                 index = (position - begin) // self.config.batch_rows
                 batch = self._batch(shelf, position, stop) if index % workers == mine else None
                 position = stop
-                # Counted before it is handed out: a state taken while this batch is in use does not repeat it.
+                # Counted before it is handed out: a state taken while this batch is in use does not repeat it, and
+                # who takes as many batches as there are, but never asks for one more, has ended the epoch.
                 self.rows_yielded = position - begin
+                if position == end:
+                    self._end_epoch(shelf)
                 if batch is not None:
                     yield batch
-            self._kept = shelf.leave(self._first_groups(end))
         self._reader.trim()
+
+    def _end_epoch(self, shelf: Shelf) -> None:
         self.epoch, self.rows_yielded = self.epoch + 1, 0
+        self._kept = shelf.leave(self._first_groups(self.epoch * self.rows))
 
     def signal(self, batch: Batch, temperature: float) -> Signal | None:
         """The teacher's signal for a batch at ``temperature``; None where it is not read.
@@ -323,10 +326,8 @@ class Loader(IterableDataset[Batch]):
             held, inside = shelf.get(pieces[0][0]), pieces[0][1]
             return held.window.collate(held.rows_R[inside], held.positions_RP[inside], pad_id, masked)
         # Copied at once: the next group may take the place of this one.
-        taken, positions = (
-            [Window.empty(self._reader.schema, self.device)] * (not pieces),
-            [np.zeros((0, 3), np.int64)],
-        )
+        taken = [] if pieces else [Window.empty(self._reader.schema, self.device)]
+        positions = [np.zeros((0, 3), np.int64)]
         for key, inside in pieces:
             held = shelf.get(key)
             taken.append(held.window.take(held.rows_R[inside]))

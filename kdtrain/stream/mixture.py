@@ -93,8 +93,11 @@ class Mixture(IterableDataset[Batch]):
                 source = self._source(first + self.batches_yielded)
                 batch = next(running[source])
                 self.batches_yielded += 1
+                if self.batches_yielded == self.batches:  # told before the last batch is handed out, as by `Loader`
+                    self.epoch, self.batches_yielded = self.epoch + 1, 0
+                    yield batch
+                    return
                 yield batch
-        self.epoch, self.batches_yielded = self.epoch + 1, 0
 
     def signal(self, batch: Batch, temperature: float) -> Signal | None:
         """See `Loader.signal`."""

@@ -4,15 +4,16 @@ All values lie in flat tensors; where a row's values begin along each axis is kn
 has to be asked of the device. The same code runs on every device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdstore.schema import Block, Schema
+from kdstore.schema import ROW_AXIS, Block, Schema
 from kdtrain.stream.batch import IGNORED, Batch
 from kdtrain.stream.reader import Group
 
@@ -67,52 +68,58 @@ class Window:
 
     def take(self, rows_B: Indices) -> "Window":
         """Copies of some rows, in their order."""
-        starts, lengths = self._spans(rows_B)
-        indices = {axis: _flat(starts[axis], lengths[axis], self.device) for axis in starts}
+        lengths, indices = self._lookup(rows_B)
         specs = self.schema.specs()
         arrays = {path: gather(values, indices[specs[path].axis]) for path, values in self.arrays.items()}
-        offsets = {axis: np.concatenate([[0], np.cumsum(length)]) for axis, length in lengths.items()}
+        offsets = {axis: np.concatenate([[0], np.cumsum(length_B)]) for axis, length_B in lengths.items()}
         return Window(self.schema, arrays, offsets)
-
-    def _spans(self, rows_B: Indices) -> tuple[dict[str, Indices], dict[str, Indices]]:
-        """Where each row's values begin along every axis, and how many there are."""
-        starts = {axis: offsets[rows_B] for axis, offsets in self.offsets.items()}
-        return starts, {axis: offsets[rows_B + 1] - starts[axis] for axis, offsets in self.offsets.items()}
 
     def collate(self, rows_B: Indices, positions_BP: Indices, pad_id: int, masked: int) -> Batch:
         """Pad some rows into a batch, with ``masked`` rows of padding behind them that no loss counts.
 
         ``positions_BP`` says where the rows come from.
         """
-        starts, lengths = self._spans(rows_B)
-        indices = {axis: _flat(starts[axis], lengths[axis], self.device) for axis in starts}
-        specs = self.schema.specs()
-
-        def flat(path: str) -> Tensor:
-            return gather(self.arrays[path], indices[specs[path].axis])
-
-        def padded(field: str, fill: int) -> tuple[Tensor, Tensor]:
-            tokens = np.pad(starts[field], (0, masked)), np.pad(lengths[field], (0, masked))
-            return _padded(self.arrays[f"{field}/values"], *tokens, fill)
-
-        input_ids_BS, filled_BS = padded("input_ids", pad_id)
-        labels_BT, _ = padded("labels", IGNORED)
+        lengths, indices = self._lookup(rows_B)
+        found = {path: gather(self.arrays[path], indices[axis]) for path, axis in self._axes.items()}
+        input_ids_S, labels_L = (found[f"{field}/values"].to(torch.int64) for field in ("input_ids", "labels"))
+        filled_BS = self._filled(lengths["input_ids"], masked)
+        filled_BT = self._filled(lengths["labels"], masked)
         attention_mask_BS = filled_BS.to(torch.int64)
         if masked:  # attention over nothing at all is not a number in some kernels
             attention_mask_BS[-masked:, 0] = 1
         return Batch(
-            input_ids_BS=input_ids_BS,
+            input_ids_BS=_padded(input_ids_S, filled_BS, pad_id),
             attention_mask_BS=attention_mask_BS,
-            labels_BT=labels_BT,
-            labels_L=flat("labels/values").to(torch.int64),
-            signal={path.removeprefix("teacher/"): flat(path) for path in specs if path.startswith("teacher/")},
-            embeddings={
-                path.removeprefix("embeddings/"): _with_zeros(flat(path), masked)
-                for path in specs
-                if path.startswith("embeddings/")
-            },
+            labels_BT=_padded(labels_L, filled_BT, IGNORED),
+            labels_L=labels_L,
+            signal=_below("teacher/", found),
+            embeddings={name: _with_zeros(rows_BD, masked) for name, rows_BD in _below("embeddings/", found).items()},
             positions_BP=positions_BP,
         )
+
+    @cached_property
+    def _axes(self) -> dict[str, str]:
+        """The axis of each array."""
+        return {path: spec.axis for path, spec in self.schema.specs().items()}
+
+    def _lookup(self, rows_B: Indices) -> tuple[dict[str, Indices], dict[str, Tensor]]:
+        """By axis: how many values each row has, and where they lie, row after row, int64 [X] on the device.
+
+        Indices are made on the host, which knows all sizes, so that nothing waits for the device.
+        """
+        lengths, indices = {}, {}
+        for axis, offsets in self.offsets.items():
+            starts_B = offsets[rows_B]
+            lengths[axis] = offsets[rows_B + 1] - starts_B
+            index_X = starts_B if axis == ROW_AXIS else _ranges(starts_B, lengths[axis])
+            indices[axis] = torch.from_numpy(index_X).to(self.device, non_blocking=True)
+        return lengths, indices
+
+    def _filled(self, lengths_B: Indices, masked: int) -> Tensor:
+        """Where padded rows hold values, bool [B, longest], at least one column; none in ``masked`` rows more."""
+        lengths_B1 = np.concatenate([lengths_B, np.zeros(masked, np.int64)])[:, None]
+        filled_BT = np.arange(max(1, lengths_B.max(initial=0))) < lengths_B1
+        return torch.from_numpy(filled_BT).to(self.device, non_blocking=True)
 
 
 def join(windows: Sequence[Window]) -> Window:
@@ -132,32 +139,22 @@ def gather(values: Tensor, indices: Tensor) -> Tensor:
     return values.view(signed).index_select(0, indices).view(values.dtype)
 
 
-def _padded(values: Tensor, starts_B: Indices, lengths_B: Indices, fill: int) -> tuple[Tensor, Tensor]:
-    """Values as int64 [B, longest] with ``fill`` behind them, and where they are, bool [B, longest]."""
-    longest = max(1, int(lengths_B.max(initial=0)))
-    starts_B1, lengths_B1 = _moved(np.stack([starts_B, lengths_B])[:, :, None], values.device)
-    steps_T = torch.arange(longest, device=values.device)
-    filled_BT = steps_T < lengths_B1
-    if not len(values):
-        return torch.full(filled_BT.shape, fill, dtype=torch.int64, device=values.device), filled_BT
-    index_BT = (starts_B1 + steps_T).clamp_(max=len(values) - 1)
-    found_BT = gather(values, index_BT.view(-1)).to(torch.int64).view_as(filled_BT)
-    return found_BT.masked_fill_(~filled_BT, fill), filled_BT
+def _padded(values_X: Tensor, filled_BT: Tensor, fill: int) -> Tensor:
+    """Values, row after row, as int64 [B, longest] with ``fill`` behind each row's."""
+    padded_BT = torch.full(filled_BT.shape, fill, dtype=torch.int64, device=values_X.device)
+    return padded_BT.masked_scatter_(filled_BT, values_X)
 
 
-def _flat(starts_B: Indices, lengths_B: Indices, device: torch.device) -> Tensor:
-    """Where the values of some rows lie, row after row, int64 [X]."""
-    total = int(lengths_B.sum())
+def _ranges(starts_B: Indices, lengths_B: Indices) -> Indices:
+    """``start, ..., start + length - 1`` of every row, row after row, int64 [X]."""
     before_B = np.cumsum(lengths_B) - lengths_B
-    if total == len(lengths_B) and (lengths_B == 1).all():
-        return _moved(starts_B, device)
-    shift_B, count_B = _moved(np.stack([starts_B - before_B, lengths_B]), device)
-    steps_X = torch.arange(total, device=device)
-    return steps_X.add_(torch.repeat_interleave(shift_B, count_B, output_size=total))
+    index_X = np.repeat(starts_B - before_B, lengths_B)
+    index_X += np.arange(len(index_X))
+    return index_X
 
 
-def _moved(values: NDArray[np.int64], device: torch.device) -> Tensor:
-    return torch.from_numpy(values).to(device, non_blocking=True)
+def _below(prefix: str, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {path.removeprefix(prefix): values for path, values in found.items() if path.startswith(prefix)}
 
 
 def _with_zeros(values_BD: Tensor, rows: int) -> Tensor:

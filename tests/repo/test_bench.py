@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ..kdstore.conftest import make_rows, write_rows
@@ -69,10 +70,62 @@ def test_a_store_is_measured_at_size(tmp_path: Path) -> None:
         assert 0 < record["write_of_numpy"] < record["write_mb_s"]
 
 
+LOADER_KEYS = {
+    "loader", "batch_size", "rows_per_s", "peak_rss_mb", "import_rss_mb", "planned_mb", "bytes_on_disk",
+    "design_effect", "first_batch_s", "resume_first_batch_s",
+}  # fmt: skip
+
+
+def test_loaders_are_measured_on_the_same_records(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    result = run(
+        "tools/bench/loader.py", "--only", "ours-zarr,webdataset,litdata", "--rows", 150, "--batch-sizes", "32",
+        "--epochs", 1, "--peers-python", sys.executable, "--dir", tmp_path, "--json", out,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    ours, tar, absent = json.loads(out.read_text())
+    assert absent == {"loader": "litdata", "absent": "No module named 'litdata'"}
+    for record in (ours, tar):
+        assert set(record) >= LOADER_KEYS
+        assert record["rows_per_s"] > 0
+        assert record["peak_rss_mb"] > record["import_rss_mb"] > 50
+    # A shard of webdataset has more rows than there are; our blocks have 32.
+    assert tar["design_effect"] == 32 > ours["design_effect"] > 1
+    assert ours["planned_mb"] > 0 < ours["resume_first_batch_s"]
+    assert tar["planned_mb"] is tar["resume_first_batch_s"] is None
+
+
+def test_a_loader_that_gives_other_records_is_found_out(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    request = {"records": str(tmp_path / "records"), "kept": str(kept), "rows": 9, "batch_rows": 4, "last_batch": 2}
+    request |= {
+        "loader": "webdataset",
+        "directory": str(tmp_path / "files"),
+        "epochs": 1,
+        "seconds": 1,
+        "starts": [0],
+    }
+
+    def error(script: str, step: str) -> str:
+        return run(f"tools/bench/{script}.py", json.dumps(request | {"step": step})).stderr
+
+    assert "Error" not in error("_loader_checks", "make")
+    assert "Error" not in error("_loader_peers", "write")
+    assert "Error" not in error("_loader_peers", "warm")
+    assert "Error" not in error("_loader_checks", "check")
+    arrays = dict(np.load(kept / "2.npz"))
+    arrays["top_log_probs"][-1, -1] += 1
+    np.savez(kept / "2.npz", **arrays)
+    assert "AssertionError" in error("_loader_checks", "check")
+    keys = np.load(kept / "keys.npy")
+    np.save(kept / "keys.npy", np.where(keys == 3, 4, keys))
+    assert "every record once" in error("_loader_checks", "check")
+
+
 def test_the_tables_are_those_of_the_records() -> None:
     sys.path.insert(0, str(ROOT / "tools/docs"))
     try:
-        from fidelity import COMMAND, pages
+        from performance import COMMAND, pages
     finally:
         sys.path.remove(str(ROOT / "tools/docs"))
     for page, text in pages().items():

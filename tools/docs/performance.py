@@ -6,11 +6,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from marked import replaced, row
+from marked import replaced, row, table
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs/results"
-COMMAND = "python tools/docs/fidelity.py"
+COMMAND = "python tools/docs/performance.py"
 
 Record = Mapping[str, Any]
 
@@ -81,6 +81,64 @@ def store(record: Record) -> str:
     return "\n".join(lines)
 
 
+def loader(records: Sequence[Record]) -> str:
+    """Loaders at the same records, by rows of a batch."""
+    measured = [record for record in records if "batch_size" in record]
+    columns = ("rows/s", "of ours", "rows per CPU second", "MB above imports", "planned MB", "MB on disk")
+    tables = []
+    for batch_rows in sorted({record["batch_size"] for record in measured}):
+        found = [record for record in measured if record["batch_size"] == batch_rows]
+        ours = next(record["rows_per_s"] for record in found if record["loader"] == "ours-zarr")
+        titles = [f"{batch_rows} rows a batch", *columns, "design effect", "first batch s", "resumed s"]
+        tables.append(table(titles, [_loader_cells(record, ours) for record in found]))
+    order = next((record for record in records if record["loader"] == "order"), None)
+    planned = (
+        f"\n\nAn epoch of {order['rows']:,} rows is planned in {order['plan_s']:.2f} s and "
+        f"{order['plan_peak_mb']:.0f} MB; the check of a state at 90 % of it takes "
+        f"{order['digest_90_percent_s']:.2f} s."
+        if order
+        else ""
+    )
+    return "\n\n".join(tables) + planned
+
+
+def _loader_cells(record: Record, ours: float) -> list[str]:
+    def seconds(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    planned = record["planned_mb"]
+    return [
+        f"{record['loader']} {record['version']}", f"{record['rows_per_s']:,}", f"{record['rows_per_s'] / ours:.2f}",
+        f"{record['rows_per_cpu_s']:,}", f"{record['peak_rss_mb'] - record['import_rss_mb']:,.0f}",
+        "-" if planned is None else f"{planned:,.0f}", f"{record['bytes_on_disk'] / 1e6:,.0f}",
+        f"{record['design_effect']:,.2f}", seconds(record["first_batch_s"]), seconds(record["resume_first_batch_s"]),
+    ]  # fmt: skip
+
+
+def overlap(record: Record) -> str:
+    """What streaming adds to training steps."""
+    return (
+        f"Steps of a {record['preset']} student, {record['batch_size']} rows each, on {record['device']}: "
+        f"{record['step_ms']:.1f} ms streamed and {record['step_from_memory_ms']:.1f} ms from memory, "
+        f"{record['ratio']:.3f} times as long (medians of {record['steps']} steps each). Of the streamed time "
+        f"{record['data_wait_share']:.2%} was waiting for data."
+    )
+
+
+def window(records: Sequence[Record]) -> str:
+    """Streaming of stores of different sizes in a process of limited address space."""
+    titles = ["store GB", "rows", "planned MB", "MB above imports", "peak MB", "seconds per epoch"]
+    rows = [
+        [
+            f"{record['store_bytes'] / 1e9:.2f}", f"{record['rows']:,}", f"{record['planned_mb']:,.0f}",
+            f"{record['peak_rss_mb'] - record['import_rss_mb']:,.0f}", f"{record['peak_rss_mb']:,.0f}",
+            ", ".join(f"{seconds:.0f}" for seconds in record["epoch_s"]),
+        ]
+        for record in records
+    ]  # fmt: skip
+    return table(titles, rows)
+
+
 def conditions(records: Sequence[Record]) -> str:
     """What the figures of one file hold for, in a sentence."""
     first = records[0]
@@ -94,16 +152,16 @@ def conditions(records: Sequence[Record]) -> str:
 def pages() -> dict[Path, str]:
     """The pages as they should be, by path."""
     found = {}
-    for page, table in ((ROOT / "docs/performance.md", full), (ROOT / "README.md", short)):
+    for page, write_fidelity in ((ROOT / "docs/performance.md", full), (ROOT / "README.md", short)):
         text = page.read_text(encoding="utf-8")
         for path in sorted(RESULTS.glob("fidelity-*.json")):
             if f"<!-- {path.stem} -->" in text:
                 records = json.loads(path.read_text(encoding="utf-8"))
-                text = replaced(text, path.stem, f"{table(records)}\n\n{conditions(records)}")
-        if "<!-- encode -->" in text:
-            text = replaced(text, "encode", encode(json.loads((RESULTS / "encode.json").read_text(encoding="utf-8"))))
-        if "<!-- store -->" in text:
-            text = replaced(text, "store", store(json.loads((RESULTS / "store.json").read_text(encoding="utf-8"))))
+                text = replaced(text, path.stem, f"{write_fidelity(records)}\n\n{conditions(records)}")
+        others = {"encode": encode, "store": store, "loader": loader, "overlap": overlap, "window": window}
+        for name, write in others.items():
+            if f"<!-- {name} -->" in text:
+                text = replaced(text, name, write(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))))
         found[page] = text
     return found
 
