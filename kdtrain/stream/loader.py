@@ -16,8 +16,9 @@ from kdstore.store.reader import Store
 from kdtrain.stream.batch import Batch
 from kdtrain.stream.order import ORDER_VERSION, Order, OrderConfig, Run, by_length, share
 from kdtrain.stream.plan import Demand, RamPlan, Residency, default_group_blocks, make_plan
-from kdtrain.stream.reader import Group, GroupReader
+from kdtrain.stream.reader import BlockId, Group, GroupReader
 from kdtrain.stream.shelf import GroupKey, Held, Shelf
+from kdtrain.stream.whole import Whole
 from kdtrain.stream.window import Window, join
 
 Indices = NDArray[np.int64]
@@ -138,7 +139,7 @@ class Loader(IterableDataset[Batch]):
             )
         self._reader = GroupReader(store, self.fields, pinned=self.device.type == "cuda")
         self._side = side_stream(self.device)
-        self._whole: tuple[Window, Indices] | None = None
+        self._whole: Whole | None = None
         self._kept: dict[GroupKey, Held] = {}
         self.epoch = 0
         self.rows_yielded = 0
@@ -180,7 +181,7 @@ class Loader(IterableDataset[Batch]):
         position, end = begin + self.rows_yielded, begin + self.report(self.epoch).rows
         with ThreadPoolExecutor(self.plan.threads, "kdtrain-read") as pool, self._shelf(pool, position, end) as shelf:
             if self.plan.residency == "full" and self._whole is None:
-                self._read_all(pool)
+                self._make_room(pool)
             while position < end:
                 stop = min(position + self.config.batch_rows, end)
                 index = (position - begin) // self.config.batch_rows
@@ -359,29 +360,30 @@ class Loader(IterableDataset[Batch]):
     def _window(self, blocks: Indices, pool: Executor) -> tuple[Window, Indices, Group | None]:
         """A window with the rows of some blocks, where each block begins in it, and the memory that it needs."""
         if self._whole:
-            window, starts_M = self._whole
-            return window, starts_M[blocks], None
-        group = self._reader.read(
-            list(zip(self._part_M[blocks].tolist(), self._block_M[blocks].tolist(), strict=True)), pool
-        )
+            places = self._place_M[blocks]
+            self._whole.ensure(places, pool)
+            return self._whole.window, self._whole.row_starts[places], None
+        group = self._reader.read(self._named(blocks), pool)
         window, starts = Window.of(group, self.device, self._side), group.starts[:-1]
         if self._side is None:
             return window, starts, group
         self._reader.release(group)
         return window, starts, None
 
-    def _read_all(self, pool: Executor) -> None:
-        """Keep the rows of all blocks that take part."""
+    def _named(self, blocks: Indices) -> list[BlockId]:
+        return list(zip(self._part_M[blocks].tolist(), self._block_M[blocks].tolist(), strict=True))
+
+    def _make_room(self, pool: Executor) -> None:
+        """Have a place for the rows of all blocks that take part."""
         blocks = np.flatnonzero(self.order.size_M)
-        window, starts, _ = self._window(blocks, pool)
-        starts_M = np.zeros_like(self.order.size_M)
-        starts_M[blocks] = starts
-        self._reader.trim()
-        self._whole = window, starts_M
+        self._place_M = np.zeros_like(self.order.size_M)
+        self._place_M[blocks] = np.arange(len(blocks))
+        self._whole = Whole(self._reader, self._named(blocks), self.device, self._side, pool)
 
     def _drop(self, held: Held) -> None:
-        if held.window is not (self._whole and self._whole[0]):
-            held.window.retire()
+        if self._whole:
+            return
+        held.window.retire()
         if held.group:
             self._reader.release(held.group)
 

@@ -18,6 +18,7 @@ from kdstore.store.manifest import SUM_BYTES
 from kdstore.store.reader import Store
 from kdtrain.stream.memory import available_bytes
 from kdtrain.stream.order import GROUP_BLOCKS, OrderConfig
+from kdtrain.stream.whole import STAGED_BLOCKS
 
 Residency = Literal["auto", "window", "full"]
 
@@ -129,8 +130,9 @@ def make_plan(
         parts = min(open_parts, int(left / sizes.index)) if sizes.index else open_parts
         return RamPlan(limit, kind, ahead, threads, parts, group_bytes, rest + held + int(kept))
 
-    whole = int(blocks * sizes.block * _SLACK) + 2 * store.rows * _ORDER_BYTES
-    if residency != "window" and _fits_device(whole, device) and (plan := planned("full", 0, whole)):
+    ordered = 2 * group_blocks * store.head.block_rows * _ORDER_BYTES
+    whole = int((blocks + min(blocks, STAGED_BLOCKS) * _SLACK) * sizes.block) + ordered
+    if residency != "window" and _fits_device(whole, device) and (plan := planned("full", 1, whole)):
         return plan
     if residency == "full":
         raise CapabilityError(

@@ -3,7 +3,7 @@
 Most of a block's reading (reading, checking and unpacking its chunks) runs without Python's global lock.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from math import prod
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from kdstore.schema import ROW_AXIS, Arrays, ArraySpec, Schema
-from kdstore.store.reader import Store
+from kdstore.store.reader import Part, Store
 
 _SLACK = 8  # a buffer that proved too small is made an eighth larger than needed: groups differ a little in size
 BlockId = tuple[int, int]
@@ -66,11 +66,8 @@ class GroupReader:
         CorruptStoreError
             A block cannot be read, or a checksum does not match.
         """
-        # Parts are opened first, in threads too: a group's blocks may come from as many parts.
-        opened = pool.map(self._store.part, sorted({part for part, _ in blocks}))
-        parts = {part.record.index: part for part in opened}
-        extents = [parts[part].extents(block) for part, block in blocks]
-        starts = {axis: np.cumsum([0, *(one[axis] for one in extents)]) for axis in extents[0]}
+        parts = self._opened(blocks, pool)
+        starts = _starts(blocks, parts)
         memory = self._free.pop() if self._free else {}
         arrays = {path: self._array(memory, spec, int(starts[spec.axis][-1])) for path, spec in self._columns.items()}
 
@@ -83,6 +80,10 @@ class GroupReader:
         list(pool.map(fill, range(len(blocks))))  # raises what one of them raises
         return Group(self.schema, arrays, starts[ROW_AXIS], memory)
 
+    def starts(self, blocks: Sequence[BlockId], pool: Executor) -> dict[str, NDArray[np.int64]]:
+        """By axis, where the values of each of some blocks would begin in a group of them, int64 [blocks + 1]."""
+        return _starts(blocks, self._opened(blocks, pool))
+
     def release(self, group: Group) -> None:
         """Let the next group have this one's memory; its arrays must not be used any more."""
         self._free.append(group.memory)
@@ -90,6 +91,11 @@ class GroupReader:
     def trim(self) -> None:
         """Give back memory that no group uses."""
         self._free.clear()
+
+    def _opened(self, blocks: Sequence[BlockId], pool: Executor) -> dict[int, Part]:
+        """The parts of some blocks by number; opened in threads, since they may be as many as the blocks."""
+        opened = pool.map(self._store.part, sorted({part for part, _ in blocks}))
+        return {part.record.index: part for part in opened}
 
     def _array(self, memory: dict[str, NDArray[np.uint8]], spec: ArraySpec, extent: int) -> NDArray[np.generic]:
         shape = (extent, *spec.shape)
@@ -103,3 +109,8 @@ class GroupReader:
         if self._pinned:
             return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
         return np.empty(size, np.uint8)
+
+
+def _starts(blocks: Sequence[BlockId], parts: Mapping[int, Part]) -> dict[str, NDArray[np.int64]]:
+    extents = [parts[part].extents(block) for part, block in blocks]
+    return {axis: np.cumsum([0, *(one[axis] for one in extents)]) for axis in extents[0]}
