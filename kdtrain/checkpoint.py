@@ -22,7 +22,7 @@ from kdstore.store.files import FileRecord, file_record, read_bounded
 from kdstore.validation import parse
 
 State = dict[str, Any]
-STATE_KEYS = {"loader", "optimizer", "scaler", "progress", "rng", "cuda_rng", "val_fingerprint", "batch_size"}
+STATE_KEYS = {"loader", "optimizer", "scaler", "progress", "rng", "cuda_rng", "val_fingerprint"}
 _WEIGHTS, _STATE, _CHECKSUMS = "model.safetensors", "state.pt", "checksums.json"
 # What a killed run may leave: directories of `publish`, and files of `atomic.replacing`.
 _DIRECTORIES = re.compile(r"\.(?P<name>final_model|best_model|tokenizer|step-\d+)(?P<end>-\w{8}|\.old)")

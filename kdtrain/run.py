@@ -87,9 +87,13 @@ def train(stores: Stores, config: Config, run: RunDir, *, resume: bool) -> Summa
         try:
             summary = trainer.fit(log, bar)
         except (KDError, KeyboardInterrupt, SystemExit) as error:
-            log.say(f"stopped at step {trainer.progress.step}: {error or type(error).__name__}")
+            log.say(f"stopped at step {trainer.progress.step}: {str(error) or type(error).__name__}")
             if not isinstance(error, KDError):
-                note(f"stopped; continue from the last checkpoint in {run.checkpoints} with --resume auto")
+                note(
+                    f"stopped; continue from the last checkpoint in {run.checkpoints} with --resume auto"
+                    if checkpoint.latest(run.checkpoints)
+                    else "stopped before the first checkpoint (--checkpoint-steps); nothing is lost but these steps"
+                )
             raise
         log.say(f"finished at step {summary.progress.step}; {run.final_model}")
     return summary

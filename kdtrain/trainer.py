@@ -120,11 +120,6 @@ class Trainer:
         return self.progress.step
 
     def _restore(self, state: checkpoint.State) -> None:
-        if state["batch_size"] != (rows := self.config.data.batch_size):
-            raise MismatchError(
-                f"Expected batch size = {state['batch_size']} as this run was started with. Got {rows}. "
-                "Resume with the same --batch-size, or start a new run."
-            )
         if state["val_fingerprint"] != (mine := self._val_fingerprint()):
             raise MismatchError(
                 f"Expected the validation store (--val) with fingerprint {state['val_fingerprint']} as this run was "
@@ -268,7 +263,6 @@ class Trainer:
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "val_fingerprint": self._val_fingerprint(),
-            "batch_size": self.config.data.batch_size,
         }
         step, keep = self.progress.step, self.config.run.keep_checkpoints
         checkpoint.save(self.run.checkpoints, step, self.model, state, keep)

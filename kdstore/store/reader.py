@@ -14,7 +14,7 @@ from kdstore.schema import ROW_AXIS, Array, Arrays, ArraySpec, Block, Schema, Te
 from kdstore.store import layout
 from kdstore.store.containers import CONTAINERS
 from kdstore.store.files import FileRecord, check_files, sha256_file
-from kdstore.store.manifest import Head, Manifest, PartRef, read_manifest
+from kdstore.store.manifest import Head, Manifest, PartRecord, PartRef, read_manifest
 from kdstore.store.part_record import check_record, read_part_record
 from kdstore.store.shared import read_shared
 
@@ -179,36 +179,42 @@ class Part:
     """
 
     def __init__(self, root: Path, ref: PartRef, head: Head) -> None:
-        self.path = layout.part_path(root, ref.index)
-        self.schema = head.schema_
+        self.path, self.rows = layout.part_path(root, ref.index), ref.rows
+        self.schema, self._head, self._ref = head.schema_, head, ref
         self._vocabularies = vocabularies(head)
-        self.record = read_part_record(self.path)
-        if sha256_file(self.path / layout.PART_JSON) != ref.sha256:
+        record = self.record
+        check_files(self.path, record.files, checksums=False)
+        self._container = CONTAINERS.get(head.container)(self.path, self.schema, record)
+
+    @property
+    def index(self) -> int:
+        """The part's number."""
+        return self._ref.index
+
+    @property
+    def record(self) -> PartRecord:
+        """The part's record, read and checked each time: it is not kept."""
+        record = read_part_record(self.path)
+        if sha256_file(self.path / layout.PART_JSON) != self._ref.sha256:
             raise CorruptStoreError(
                 f"Expected {self.path / layout.PART_JSON} to match the manifest's checksum. Got another content."
             )
-        check_record(self.path, self.record, head)
-        if (self.record.index, self.record.rows) != (ref.index, ref.rows):
+        check_record(self.path, record, self._head)
+        if (record.index, record.rows) != (self._ref.index, self._ref.rows):
             raise CorruptStoreError(
-                f"Expected part {ref.index} with {ref.rows} rows in {self.path}. Got part {self.record.index} with "
-                f"{self.record.rows} rows. Mend the store with `kdstore repair`."
+                f"Expected part {self._ref.index} with {self._ref.rows} rows in {self.path}. Got part {record.index} "
+                f"with {record.rows} rows. Mend the store with `kdstore repair`."
             )
-        check_files(self.path, self.record.files, checksums=False)
-        self._container = CONTAINERS.get(head.container)(self.path, self.schema, self.record)
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return self.record.rows
+        return record
 
     @property
     def blocks(self) -> int:
         """Number of blocks."""
-        return len(self.record.block_offsets["row"]) - 1
+        return len(self._container.offsets[ROW_AXIS]) - 1
 
     def extents(self, block: int) -> dict[str, int]:
         """Number of values of one block along every axis."""
-        return {axis: starts[block + 1] - starts[block] for axis, starts in self.record.block_offsets.items()}
+        return {axis: starts[block + 1] - starts[block] for axis, starts in self._container.offsets.items()}
 
     def read(self, first: int, stop: int, fields: Iterable[str] | None = None) -> Block:
         """Blocks [first, stop) as one block of rows; only ``fields`` where given.
@@ -220,7 +226,7 @@ class Part:
         """
         schema = self.schema if fields is None else self.schema.subset(fields)
         columns = self.schema.columns(field.name for field in schema.fields)
-        starts = self.record.block_offsets[ROW_AXIS]
+        starts = self._container.offsets[ROW_AXIS]
         return Block(schema, starts[stop] - starts[first], self.read_arrays(columns, first, stop))
 
     def read_arrays(
@@ -235,7 +241,7 @@ class Part:
         """
         arrays = self._container.read(columns, first, stop, out)
         # Before any offsets are made of them: those of a nested axis are looked up at its parent's.
-        for axis, starts in self.record.block_offsets.items():
+        for axis, starts in self._container.offsets.items():
             lengths = arrays.get(f"{axis}/lengths")
             if lengths is not None and not _counts(lengths, starts[stop] - starts[first]):
                 raise CorruptStoreError(

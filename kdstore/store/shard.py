@@ -48,6 +48,8 @@ class Shard:
         The chunks that the index names do not fill the file one after the other, or cannot hold ``extent`` values.
     """
 
+    __slots__ = ("_bounds", "_chunk", "_chunk_bytes", "_dtype", "_index_sum", "_known", "_path", "_shape", "_sums")
+
     def __init__(self, path: Path, spec: ArraySpec, extent: int, chunk: int, sums: bytes | None) -> None:
         self._path, self._chunk, self._sums = path, chunk, sums
         self._dtype, self._shape = np.dtype(spec.dtype), spec.shape
@@ -115,8 +117,13 @@ class Shard:
         bounds = self._bounds[first : last + 1].tolist()
         size = bounds[-1] - bounds[0]
         # Not `open`, whose buffers and checks cost more than the read of a small block.
-        file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise self._damaged("no file") from None
+        try:
+            if hasattr(os, "posix_fadvise"):  # blocks come in random order: read no more than is asked for
+                os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
             data = _thread.memory(size)
             data = data[: os.preadv(file, [data], bounds[0])]
         finally:

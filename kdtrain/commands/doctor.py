@@ -21,8 +21,8 @@ def doctor(store: Path, as_json: bool, **options: Any) -> None:
     copying to the device. The slowest bounds the rest; what would help is said. During training these stages run
     beside the model: whether they keep up is the column data_wait_s of training_metrics.csv.
 
-    The design effect tells how well rows are mixed: how many times larger the variance of a batch's mean is than that
-    of independently drawn rows, for a feature in which only blocks of rows differ; 1 is perfect.
+    The design effect tells how well rows are mixed: how many times larger the variance of a batch's mean is than
+    under a perfect shuffle of the store, for a feature in which only blocks of rows differ, the worst case.
 
     \b
     Example:

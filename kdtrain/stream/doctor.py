@@ -19,6 +19,7 @@ from kdtrain.stream.window import Window
 _READ_BYTES = 256 << 20
 _BATCHES = 100
 _MIXED_BATCHES = 500
+_TOGETHER_ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class Stage:
 class Diagnosis:
     """What streaming a store comes to.
 
-    ``stages`` one by one; ``together`` is the loader itself over the rows of two groups, from its first batch on,
-    which came after ``first_batch_s``. ``effect_mean`` and ``effect_worst`` are over an epoch's full batches, see
-    `kdtrain.stream.order.design_effect`. ``cold``: files were read from the disk, not from the system's cache.
+    ``stages`` one by one; ``together`` is the loader itself over whole epochs, opening included, and its first batch
+    came after ``first_batch_s``. ``effect_mean`` and ``effect_worst`` are over an epoch's full batches, 500 of them
+    where there are more: `kdtrain.stream.order.design_effect` as a multiple of a perfect shuffle's. ``cold``: the
+    system was asked to read files from the disk, not from its cache.
     """
 
     stages: list[Stage]
@@ -60,27 +62,33 @@ def diagnose(loader: Loader) -> Diagnosis:
     CorruptStoreError
         The store cannot be read.
     """
-    store, plan = loader.store, loader.plan
-    first = loader.order.pass_(0)
-    part_M, block_M, _ = store.block_index()
-    blocks = [(int(part_M[m]), int(block_M[m])) for m in first.members(0, 0)]
-    read_rate, cold = _read_rate(store, loader.fields)
-    reader = GroupReader(store, loader.fields, pinned=loader.device.type == "cuda")
-    with ThreadPoolExecutor(plan.threads) as pool:
+    read_rate, cold = _read_rate(loader.store, loader.fields)
+    stages = [
+        Stage("read", read_rate, "a faster disk, or more memory for the system's file cache"),
+        *_stages(loader),
+    ]
+    first_batch_s, together = _together(loader, _TOGETHER_ROWS)
+    effects = _effects(loader)
+    return Diagnosis(stages, together, first_batch_s, float(effects.mean()), float(effects.max()), cold)
+
+
+def _stages(loader: Loader) -> list[Stage]:
+    """What is done with the first group; its memory is given back, since the loader is to have what its plan says."""
+    part_M, block_M, _ = loader.store.block_index()
+    blocks = [(int(part_M[m]), int(block_M[m])) for m in loader.order.pass_(0).members(0, 0)]
+    reader = GroupReader(loader.store, loader.fields, pinned=loader.device.type == "cuda")
+    with ThreadPoolExecutor(loader.plan.threads) as pool:
         decode_s = _fastest(lambda: reader.release(reader.read(blocks, pool)))
         group = reader.read(blocks, pool)
     gather_s, gathered = _gather(loader, group)
     stages = [
-        Stage("read", read_rate, "a faster disk, or more memory for the system's file cache"),
         Stage("decode", group.rows / decode_s, _decode_advice(loader)),
         Stage("gather", gathered / gather_s, "larger batches (--batch-size), or --length-grouped"),
     ]
     if loader.device.type == "cuda":
         copy_s = _fastest(lambda: Window.of(group, loader.device, side_stream(loader.device)))
         stages.append(Stage("copy", group.rows / copy_s, "a store of fewer bytes per token"))
-    first_batch_s, together = _together(loader, 2 * group.rows)
-    effects = _effects(loader)
-    return Diagnosis(stages, together, first_batch_s, float(effects.mean()), float(effects.max()), cold)
+    return stages
 
 
 def _read_rate(store: Store, fields: list[str]) -> tuple[float, bool]:
@@ -91,7 +99,7 @@ def _read_rate(store: Store, fields: list[str]) -> tuple[float, bool]:
         files = _files(part, fields)
         cold = all(map(_forget, files)) and cold
         start = time.perf_counter()
-        size += sum(len(path.read_bytes()) for path in files)
+        size += sum(map(_read, files))
         rows, seconds = rows + part.rows, seconds + time.perf_counter() - start
         if size > _READ_BYTES:
             break
@@ -100,8 +108,16 @@ def _read_rate(store: Store, fields: list[str]) -> tuple[float, bool]:
 
 def _files(part: Part, fields: list[str]) -> list[Path]:
     """Files of a part that hold some of the fields; all of them where rows are kept together."""
-    columns = {path for path in part.record.files if any(path.startswith(f"{field}/") for field in fields)}
-    return [part.path / path for path in columns or part.record.files]
+    files = part.record.files
+    columns = {path for path in files if any(path.startswith(f"{field}/") for field in fields)}
+    return [part.path / path for path in columns or files]
+
+
+def _read(path: Path) -> int:
+    """Read a file in pieces; its size."""
+    buffer = bytearray(1 << 20)
+    with path.open("rb", buffering=0) as file:
+        return sum(iter(lambda: file.readinto(buffer) or 0, 0))
 
 
 def _forget(path: Path) -> bool:
@@ -118,7 +134,7 @@ def _forget(path: Path) -> bool:
 
 def _gather(loader: Loader, group: Group) -> tuple[float, int]:
     """Seconds that batches from a group in memory take, and their rows."""
-    window = Window.of(group, torch.device("cpu"))
+    window = Window.of(group, loader.device, side_stream(loader.device))
     rows = np.random.default_rng(0).permutation(group.rows)
     size = min(loader.config.batch_rows, len(rows))
     cuts = [rows[i : i + size] for i in range(0, len(rows) - size + 1, size)][:_BATCHES]
@@ -128,6 +144,8 @@ def _gather(loader: Loader, group: Group) -> tuple[float, int]:
     def collate() -> None:
         for cut in cuts:
             window.collate(cut, positions, pad_id, 0)
+        if loader.device.type == "cuda":
+            torch.cuda.synchronize(loader.device)
 
     return _fastest(collate), size * len(cuts)
 
@@ -138,26 +156,28 @@ def _decode_advice(loader: Loader) -> str:
 
 
 def _together(loader: Loader, rows: int) -> tuple[float, float]:
-    """Seconds to the first batch, and rows per second after it over some rows."""
+    """Seconds to the first batch, and rows per second of whole epochs with so many rows, opening included."""
     start = time.perf_counter()
-    batches = iter(loader)
-    next(batches)
-    first = time.perf_counter()
-    seen = 0
-    for batch in batches:
-        seen += batch.rows
-        if seen >= rows:
-            break
-    batches.close()
-    return first - start, seen / max(time.perf_counter() - first, 1e-9)
+    first, seen = 0.0, 0
+    while seen < rows:
+        for batch in loader:
+            first = first or time.perf_counter()
+            seen += batch.rows
+    return first - start, seen / max(time.perf_counter() - start, 1e-9)
 
 
 def _effects(loader: Loader) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Design effects of batches, evenly spread over the first epoch; those of full batches where there are any."""
+    """Design effects of batches, evenly spread over the first epoch, as multiples of those of a perfect shuffle.
+
+    That puts any row of the N anywhere: 1 + (B - 1) sum_m n_m (n_m - 1) / (N (N - 1)) for blocks of n_m rows.
+    """
     size = min(loader.config.batch_rows, loader.rows)
     full = loader.rows // size
     chosen = np.unique(np.linspace(0, full - 1, min(full, _MIXED_BATCHES)).astype(int)).tolist()
-    return np.asarray([design_effect(loader.order.blocks(i * size, (i + 1) * size)) for i in chosen])
+    found = np.asarray([design_effect(loader.order.blocks(i * size, (i + 1) * size)) for i in chosen])
+    rows_M, total = loader.order.size_M.astype(float), float(loader.order.population)
+    perfect = 1 + (size - 1) * (rows_M * (rows_M - 1)).sum() / max(1.0, total * (total - 1))
+    return found / float(perfect)
 
 
 def _fastest(action: Callable[[], object]) -> float:

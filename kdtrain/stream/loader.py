@@ -1,8 +1,11 @@
 """Stream a store as batches, through a window of rows whose size is planned, in an order that nothing disturbs."""
 
+from collections import Counter
 from collections.abc import Generator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import count
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -74,8 +77,8 @@ class LoaderConfig:
 class EpochReport:
     """Rows of an epoch over all ranks: trained on, left out, and of padding.
 
-    ``coverage`` is the share of the rows that take part which the epochs so far have seen; where every epoch draws
-    its rows anew, the share expected.
+    ``coverage`` is the share of the rows that take part which the epochs so far have seen; where passes are seen in
+    part, because epochs draw their rows anew or leave some out, the share expected.
     """
 
     rows: int
@@ -118,7 +121,7 @@ class Loader(IterableDataset[Batch]):
                 f"Expected a store with a teacher's signal. Got {store.root}, which holds tokens only. "
                 "Build it with --teacher, or train on labels alone with --alpha 1."
             )
-        _check_division(config)
+        _check(config)
         self.store, self.device = store, device or torch.device("cpu")
         self.codec = store.codec() if config.signal else None
         teacher = ["teacher"] if config.signal else []
@@ -141,6 +144,7 @@ class Loader(IterableDataset[Batch]):
         self._side = side_stream(self.device)
         self._whole: Whole | None = None
         self._kept: dict[GroupKey, Held] = {}
+        self._turn = 0
         self.epoch = 0
         self.rows_yielded = 0
 
@@ -148,9 +152,8 @@ class Loader(IterableDataset[Batch]):
         """The order and the plan in one line, for people."""
         order = self.config.order
         streams = f" in {order.streams} streams" if order.streams > 1 else ""
-        return f"{self.rows:,} rows per epoch, shuffled {order.group_blocks} blocks at a time{streams}; " + (
-            self.plan.describe()
-        )
+        blocks = min(order.group_blocks or 0, len(self._block_M))
+        return f"{self.rows:,} rows per epoch, shuffled {blocks} blocks at a time{streams}; {self.plan.describe()}"
 
     @property
     def rows(self) -> int:
@@ -177,14 +180,21 @@ class Loader(IterableDataset[Batch]):
         """
         worker = get_worker_info()
         workers, mine = (worker.num_workers, worker.id) if worker else (1, 0)
+        self._turn += 1
+        turn = self._turn
         begin = self.epoch * self.rows
-        position, end = begin + self.rows_yielded, begin + self.report(self.epoch).rows
+        position, end = begin + self.rows_yielded, begin + self._taken
         with ThreadPoolExecutor(self.plan.threads, "kdtrain-read") as pool, self._shelf(pool, position, end) as shelf:
             if self.plan.residency == "full" and self._whole is None:
                 self._make_room(pool)
-            while position < end:
+            for index in count():  # from where this iteration began, as a DataLoader counts its workers' turns
+                if position >= end:
+                    break
+                if turn != self._turn:
+                    raise UsageError(
+                        "Expected one iteration of a loader at a time. Got another one. Make two loaders."
+                    )
                 stop = min(position + self.config.batch_rows, end)
-                index = (position - begin) // self.config.batch_rows
                 batch = self._batch(shelf, position, stop) if index % workers == mine else None
                 position = stop
                 # Counted before it is handed out: a state taken while this batch is in use does not repeat it, and
@@ -220,12 +230,25 @@ class Loader(IterableDataset[Batch]):
     def report(self, epoch: int) -> EpochReport:
         """What an epoch, counted from 0, comes to."""
         rest = self.rows % self.config.batch_rows
-        dropped = rest if self.config.last == "drop" else 0
         padding = self.config.batch_rows - rest if rest and self.config.last == "pad" else 0
-        seen = (self.rows - dropped) / self.order.population
-        drawn = self.config.order.sampling == "rows" and seen < 1
-        coverage = 1 - (1 - seen) ** (epoch + 1) if drawn else min(1.0, (epoch + 1) * seen)
-        return EpochReport(self.rows - dropped, dropped, padding, coverage)
+        return EpochReport(self._taken, self.rows - self._taken, padding, self._coverage(epoch))
+
+    @property
+    def _taken(self) -> int:
+        """Rows of one epoch that are handed out."""
+        return self.rows - (self.rows % self.config.batch_rows if self.config.last == "drop" else 0)
+
+    def _coverage(self, epoch: int) -> float:
+        """Of the rows that take part, the share seen after an epoch; expected, where passes are seen in part."""
+        by_pass: Counter[int] = Counter()
+        for earlier in range(epoch + 1):
+            first, last = earlier * self.rows, earlier * self.rows + self._taken
+            while first < last:
+                pass_, at = divmod(first, self.order.pass_rows)
+                step = min(last - first, self.order.pass_rows - at)
+                by_pass[pass_] += step
+                first += step
+        return 1 - prod(1 - rows / self.order.population for rows in by_pass.values())
 
     def account(self, epoch: int) -> str:
         """What an epoch, counted from 0, comes to, in one line for people."""
@@ -255,14 +278,21 @@ class Loader(IterableDataset[Batch]):
         MismatchError
             The state belongs to another store, seed, order or version of it; what differs is named.
         """
-        found = {**self._identity(), "digest": self._digest(state["epoch"], state["rows_yielded"])}
+        epoch, rows = counted(state, "epoch"), counted(state, "rows_yielded")
+        if rows >= self._taken:
+            raise MismatchError(
+                f"Expected fewer than {self._taken:,} rows of an epoch in the state of a loader. Got {rows:,}. "
+                "Resume with the same settings, or start a new run."
+            )
+        found = {**self._identity(), "digest": self._digest(epoch, rows)}
         for name, mine in found.items():
-            if state[name] != mine:
+            if state.get(name) != mine:
                 raise MismatchError(
-                    f"Expected {name} = {state[name]} as this run was started with. Got {mine}. "
+                    f"Expected {name} = {state.get(name)} as this run was started with. Got {mine}. "
                     "Resume with the same store and settings, or start a new run."
                 )
-        self.epoch, self.rows_yielded = state["epoch"], state["rows_yielded"]
+        self._turn += 1
+        self.epoch, self.rows_yielded = epoch, rows
 
     def _identity(self) -> dict[str, Any]:
         order = self.config.order
@@ -276,6 +306,8 @@ class Loader(IterableDataset[Batch]):
             "sampling": order.sampling,
             "rows that take part": self.order.population,
             "rows per epoch": self.rows,
+            "batch size": self.config.batch_rows,
+            "last batch": self.config.last,
             "rows grouped by length": self._run_rows if self.config.length_grouped else 0,
         }
 
@@ -333,7 +365,9 @@ class Loader(IterableDataset[Batch]):
             held = shelf.get(key)
             taken.append(held.window.take(held.rows_R[inside]))
             positions.append(held.positions_RP[inside])
-        return join(taken).collate(np.arange(kept), np.concatenate(positions), pad_id, masked)
+        joined = join(taken)
+        del taken
+        return joined.collate(np.arange(kept), np.concatenate(positions), pad_id, masked)
 
     def _pieces(self, run: Run) -> list[tuple[GroupKey, slice]]:
         """The groups that a run lies in, and which of their rows it takes."""
@@ -388,7 +422,22 @@ class Loader(IterableDataset[Batch]):
             self._reader.release(held.group)
 
 
-def _check_division(config: LoaderConfig) -> None:
+def counted(state: Mapping[str, Any], name: str) -> int:
+    """A count that a state must hold; raises `MismatchError` for anything else."""
+    value = state.get(name)
+    if type(value) is not int or not 0 <= value < 1 << 60:
+        raise MismatchError(f"Expected a state with a count as its {name}. Got {value!r}. Start a new run.")
+    return value
+
+
+def _check(config: LoaderConfig) -> None:
+    order = config.order
+    optional = (order.group_blocks, order.epoch_rows, config.max_rows)
+    sizes = [config.batch_rows, config.world, order.streams, *(size for size in optional if size is not None)]
+    if min(sizes) <= 0 or not 0 <= config.rank < config.world:
+        raise UsageError(
+            f"Expected sizes above 0, and a rank from 0 to {config.world - 1}. Got {config}. Correct what is not."
+        )
     for what, number in (("--streams", config.order.streams), ("processes", config.world)):
         if config.batch_rows % number:
             raise UsageError(

@@ -21,9 +21,14 @@ def available_bytes(cgroup: Path = _CGROUP, membership: Path = Path("/proc/self/
     left = [psutil.virtual_memory().available]
     for usage, limit, statistics in _controls(cgroup, membership):
         if 0 < limit < _UNLIMITED:
-            # Cached files count as used until they are needed elsewhere.
-            left.append(max(0, limit - usage + statistics.get("inactive_file", 0)))
+            left.append(max(0, limit - usage + _cached(statistics)))
     return min(left)
+
+
+def _cached(statistics: dict[str, int]) -> int:
+    """Bytes of cached files, which count as used until they are needed elsewhere; with those of cgroups below."""
+    kinds = ("inactive_file", "active_file")
+    return sum(statistics.get(f"total_{kind}", statistics.get(kind, 0)) for kind in kinds)
 
 
 def rss_bytes() -> int:

@@ -17,7 +17,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from kdstore.codecs import Signal
 from kdstore.errors import MismatchError, UsageError
 from kdtrain.stream.batch import Batch
-from kdtrain.stream.loader import Loader
+from kdtrain.stream.loader import Loader, counted
 from kdtrain.stream.order import Indices, Key
 
 PERIOD = 100  # weights count to a hundredth
@@ -133,14 +133,20 @@ class Mixture(IterableDataset[Batch]):
             The state belongs to another mixture; what differs is named.
         """
         for name, mine in self._identity().items():
-            if state[name] != mine:
+            if state.get(name) != mine:
                 raise MismatchError(
-                    f"Expected {name} = {state[name]} as this run was started with. Got {mine}. "
+                    f"Expected {name} = {state.get(name)} as this run was started with. Got {mine}. "
                     "Resume with the same stores and weights, or start a new run."
                 )
-        for loader, its in zip(self.loaders, state["loaders"], strict=True):
+        epoch, batches, states = counted(state, "epoch"), counted(state, "batches_yielded"), state.get("loaders")
+        if batches >= self.batches or not isinstance(states, list) or len(states) != len(self.loaders):
+            raise MismatchError(
+                f"Expected a state of this mixture of {len(self.loaders)} stores and {self.batches:,} batches. Got "
+                f"{batches:,} batches. Resume with the same stores and settings, or start a new run."
+            )
+        for loader, its in zip(self.loaders, states, strict=True):
             loader.load_state_dict(its)
-        self.epoch, self.batches_yielded = state["epoch"], state["batches_yielded"]
+        self.epoch, self.batches_yielded = epoch, batches
 
     def _identity(self) -> dict[str, Any]:
         return {"slots of the stores": self.slots.tolist(), "seed of the mixture": self.seed}

@@ -34,7 +34,7 @@ _OPEN_BYTES = 32 << 10  # of an open part, beside its index
 _CHUNK_BYTES = 32  # of one chunk in an open part's index
 _THREAD_BYTES = 8 << 20  # of a thread: its stack, what it unpacks, and the allocator's own
 _BASE_BYTES = 32 << 20  # what libraries take at their first use
-_BATCHES = 3  # at a time: in use, being gathered, and temporary values of the latter
+_BATCHES = 4  # at a time: in use, its pieces from two groups, these joined, and the next one
 _TOKEN_BYTES = 25  # per padded token: id, mask, index and their conditions
 
 
@@ -60,8 +60,8 @@ class RamPlan:
         kept = "the whole store" if self.residency == "full" else f"groups of {_mib(self.group_bytes)}"
         ahead = f", {self.ahead} read ahead" if self.residency == "window" else ""
         return (
-            f"{kept} in memory{ahead}, {self.threads} reading threads, at most {_mib(self.expected_peak)} of "
-            f"{_mib(self.limit)} (--ram-limit)"
+            f"{kept} in memory{ahead}, reading threads: {self.threads}; at most {_mib(self.expected_peak)} of the "
+            f"{_mib(self.limit)} that --ram-limit leaves it"
         )
 
 
@@ -112,7 +112,7 @@ def make_plan(
     open_parts = len(store.manifest.parts)
     rest = (
         _BASE_BYTES
-        + threads * _THREAD_BYTES
+        + threads * (_THREAD_BYTES + int(sizes.block))
         + blocks * _BLOCK_BYTES
         + len(store.manifest.parts) * _PART_BYTES
         + _batch_bytes(store, sizes, demand.batch_rows)
@@ -120,7 +120,7 @@ def make_plan(
     group_blocks = min(demand.order.group_blocks or GROUP_BLOCKS, -(-blocks // demand.order.streams))
     group_bytes = int(group_blocks * sizes.block * _SLACK) + group_blocks * store.head.block_rows * _ORDER_BYTES
     indexes = int(open_parts * sizes.index)
-    least_open = min(open_parts, _SAMPLED_PARTS)
+    least_open = min(open_parts, max(_SAMPLED_PARTS, group_blocks * demand.streams))
 
     def planned(kind: Literal["window", "full"], ahead: int, held: int) -> RamPlan | None:
         left = limit - rest - held
@@ -136,18 +136,19 @@ def make_plan(
         return plan
     if residency == "full":
         raise CapabilityError(
-            f"Expected the whole store {store.root} to fit into {_mib(limit)} (--ram-limit). Got "
-            f"{_mib(rest + whole)} decoded. Allow more, or use --residency window."
+            f"Expected the whole store {store.root} to fit into the {_mib(limit)} that --ram-limit leaves it"
+            f"{', and into a quarter of the memory of the device' if device.type == 'cuda' else ''}. Got "
+            f"{_mib(rest + whole)} decoded. Use --residency window, or allow more."
         )
     for ahead in (1, 0):
         if plan := planned("window", ahead, (1 + ahead) * demand.streams * group_bytes):
             return plan
     per_block = demand.streams * group_bytes / group_blocks
     most = int((limit - rest - least_open * sizes.index) / per_block)
-    way = f"use --group-blocks {most} or less" if most > 0 else "no group is small enough"
+    way = f"or use --group-blocks {most} or less" if most > 0 else "since no group is small enough"
     raise CapabilityError(
-        f"Expected {group_blocks} blocks per group and {demand.streams} streams to fit into {_mib(limit)} "
-        f"(--ram-limit). Got {_mib(rest + demand.streams * group_bytes)}. Allow more, or {way}."
+        f"Expected groups of {group_blocks} blocks, of {demand.streams} streams, to fit into the {_mib(limit)} that "
+        f"--ram-limit leaves them. Got {_mib(rest + demand.streams * group_bytes)}. Allow more, {way}."
     )
 
 
@@ -174,19 +175,18 @@ class _Sizes:
 
 
 def _sizes(store: Store, fields: Sequence[str]) -> _Sizes:
-    """Estimated from a few parts, evenly spread; the largest counts."""
+    """Estimated from those parts whose rows take the most bytes on disk."""
     columns = store.schema.columns(fields)
     axes = {spec.axis for spec in columns.values()}
-    refs = store.manifest.parts
+    heaviest = sorted(store.manifest.parts, key=lambda ref: -ref.bytes / ref.rows)[:_SAMPLED_PARTS]
     found = []
-    for at in np.linspace(0, len(refs) - 1, min(_SAMPLED_PARTS, len(refs))).astype(int).tolist():
-        part = store.part(refs[at].index)
+    for part in (store.part(ref.index) for ref in heaviest):
+        record = part.record
         values = (
-            prod(spec.shape) * np.dtype(spec.dtype).itemsize * part.record.extent(spec.axis)
-            for spec in columns.values()
+            prod(spec.shape) * np.dtype(spec.dtype).itemsize * record.extent(spec.axis) for spec in columns.values()
         )
-        offsets = 8 * len(axes) * part.record.extent(ROW_AXIS)
-        chunks = sum(len(sums) for sums in part.record.chunks.values()) // SUM_BYTES
+        offsets = 8 * len(axes) * record.extent(ROW_AXIS)
+        chunks = sum(len(sums) for sums in record.chunks.values()) // SUM_BYTES
         full_blocks = part.rows / store.head.block_rows
         found.append(_Sizes((sum(values) + offsets) / full_blocks, _OPEN_BYTES + chunks * _CHUNK_BYTES))
     return _Sizes(max(one.block for one in found), max(one.index for one in found))

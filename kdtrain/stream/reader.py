@@ -95,7 +95,7 @@ class GroupReader:
     def _opened(self, blocks: Sequence[BlockId], pool: Executor) -> dict[int, Part]:
         """The parts of some blocks by number; opened in threads, since they may be as many as the blocks."""
         opened = pool.map(self._store.part, sorted({part for part, _ in blocks}))
-        return {part.record.index: part for part in opened}
+        return {part.index: part for part in opened}
 
     def _array(self, memory: dict[str, NDArray[np.uint8]], spec: ArraySpec, extent: int) -> NDArray[np.generic]:
         shape = (extent, *spec.shape)

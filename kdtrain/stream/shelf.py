@@ -108,6 +108,9 @@ class Shelf:
         for stream, other in list(self._current.items()):
             if stream == key.stream or not {stream, key.stream} & self._streams:
                 self._let_go(other)
+        # What was read ahead and has been passed over, because all of its rows went to other ranks.
+        for other in [held for held in self._held if held.stream == key.stream and held < key]:
+            self._let_go(other)
         self._current[key.stream] = key
         self._ask_for(key)
         _wait(self._held[key])
@@ -135,7 +138,10 @@ def _wait(future: "Future[Held]") -> None:
     """Wait for a group; when that takes suspiciously long, what all threads are doing is printed on stderr."""
     if future.done():
         return
-    faulthandler.dump_traceback_later(STALL_SECONDS, file=sys.__stderr__ or sys.stderr)
+    if not sys.__stderr__:  # a daemon has none
+        future.exception()
+        return
+    faulthandler.dump_traceback_later(STALL_SECONDS, file=sys.__stderr__)
     try:
         future.exception()
     finally:

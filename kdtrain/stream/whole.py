@@ -70,8 +70,11 @@ class Whole:
             staged = missing[start : start + STAGED_BLOCKS]
             group = self._reader.read([self._blocks[index] for index in staged], pool)
             window = Window.of(group, self.window.device, self._stream)
-            for index, row in zip(staged.tolist(), group.starts.tolist(), strict=False):
-                self._put(index, window, row)
+            with torch.cuda.stream(self._stream):  # does nothing where there is none
+                for index, row in zip(staged.tolist(), group.starts.tolist(), strict=False):
+                    self._put(index, window, row)
+            if self._stream:
+                self._stream.synchronize()
             self._reader.release(group)
             self._there[staged] = True
 

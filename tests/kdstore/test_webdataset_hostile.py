@@ -9,6 +9,7 @@ import tarfile
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def forge(root: Path, change: Callable[[list[Member]], list[Member]]) -> None:
         index["offsets"] = [0, *(offset + grown for offset in index["offsets"][1:])]
         index["sha256"][0] = hashlib.sha256(block).hexdigest()
         index["field_bytes"] = {**dict.fromkeys(index["field_bytes"], 0), "id": index["offsets"][-1]}
-        record["files"]["rows.tar"] = file_record(path).model_dump()
+        record["files"]["rows.tar"] = asdict(file_record(path))
 
     reseal(root, 0, seal)
 

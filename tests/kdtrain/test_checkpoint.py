@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -89,7 +90,7 @@ def test_a_foreign_state_is_refused(saved, content):
         torch.save(content, path / "state.pt")
     # Even when the checksum agrees.
     sums = json.loads((path / "checksums.json").read_text())
-    sums["state"] = file_record(path / "state.pt").model_dump()
+    sums["state"] = asdict(file_record(path / "state.pt"))
     (path / "checksums.json").write_text(json.dumps(sums))
     with pytest.raises(TrainingError, match="Expected a checkpoint of this model"):
         checkpoint.load(path, model)

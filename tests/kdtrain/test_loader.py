@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import shutil
 import threading
 import weakref
 from dataclasses import replace
@@ -20,6 +21,7 @@ from kdtrain.stream.loader import Loader, LoaderConfig
 from kdtrain.stream.order import OrderConfig, design_effect
 from kdtrain.stream.plan import default_group_blocks
 from kdtrain.stream.reader import GroupReader
+from kdtrain.stream.shelf import Shelf
 from kdtrain.stream.window import Window
 
 ORDER = {"seed", "streams", "group_blocks", "shuffle", "epoch_rows", "sampling"}
@@ -289,7 +291,7 @@ def test_errors_of_the_reading_thread_come_through(store, monkeypatch):
     read = Part.read_arrays
 
     def broken(self, *args):
-        if self.record.index == 4:
+        if self.index == 4:
             raise CorruptStoreError("part 4 is broken")
         return read(self, *args)
 
@@ -374,3 +376,82 @@ def test_stores_that_cannot_serve_are_refused(make_store, tmp_path, store):
     with pytest.raises(EmptyInputError, match="Expected rows"):
         loader(make_store(tmp_path / "empty.kd", 0))
     assert isinstance(store, Store)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_what_is_read_ahead_and_never_asked_for_is_dropped(store, monkeypatch, world):
+    held = []
+    turn_to = Shelf._turn_to
+    monkeypatch.setattr(Shelf, "_turn_to", lambda self, key: (turn_to(self, key), held.append(len(self._held)))[0])
+    # Batches of two groups and more: most groups go to one rank as a whole.
+    for rank in range(world):
+        list(loader(store, group_blocks=1, batch_rows=32, rank=rank, world=world))
+    assert max(held) <= 2
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"epoch": -1}, "epoch"), ({"epoch": 1.0}, "epoch"), ({"rows_yielded": -5}, "rows_yielded"),
+        ({"rows_yielded": 97}, "fewer than 97"), ({"rows_yielded": 10**6}, "fewer than"), ({"seed": None}, "seed"),
+        ({"epoch": True}, "epoch"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_hostile_states_are_refused_and_change_nothing(store, change, named):
+    source = loader(store)
+    with pytest.raises(MismatchError, match=named):
+        source.load_state_dict({**source.state_dict(), **change})
+    with pytest.raises(MismatchError, match="epoch"):
+        source.load_state_dict({})
+    assert positions(source) == positions(loader(store))
+
+
+def test_a_resumed_worker_takes_its_turn(store):
+    source = loader(store)
+    batches = iter(source)
+    for _ in range(3):
+        next(batches)
+    batches.close()
+    workers = torch.utils.data.DataLoader(source, batch_size=None, num_workers=2)
+    assert positions(workers) == positions(list(loader(store))[3:])
+
+
+def test_one_iteration_at_a_time(store):
+    source = loader(store)
+    first = iter(source)
+    next(first)
+    second = iter(source)
+    next(second)
+    with pytest.raises(UsageError, match="one iteration"):
+        next(first)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rank": 2, "world": 2}, {"world": 0}, {"batch_rows": 0}, {"group_blocks": -1}, {"epoch_rows": 0}],
+    ids=str,
+)
+def test_sizes_and_ranks_that_cannot_be_are_refused(store, change):
+    with pytest.raises(UsageError, match="Expected sizes above 0"):
+        loader(store, **change)
+
+
+def test_rows_left_out_do_not_count_as_seen(store):
+    source = loader(store, batch_rows=21, epoch_rows=40, last="drop")
+    seen = set()
+    for epoch in range(8):
+        seen |= {tuple(position) for position in positions(source)}
+        assert source.report(epoch).rows == 21
+    # Of the first pass 21 of 40 rows, of later ones as many: in expectation.
+    assert source.report(7).coverage == pytest.approx(len(seen) / 97, abs=0.12)
+    assert source.report(7).coverage < 1
+
+
+def test_a_part_that_goes_away_is_named(make_store, tmp_path):
+    store = make_store(tmp_path / "a.kd", 60, part_rows=20, block_rows=5)
+    batches = iter(loader(store, group_blocks=1))
+    next(batches)
+    shutil.rmtree(tmp_path / "a.kd" / "parts")
+    with pytest.raises(CorruptStoreError, match="Got no"):
+        list(batches)

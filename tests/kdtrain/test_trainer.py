@@ -146,7 +146,7 @@ def test_resume_sweeps_what_a_killed_run_left(fit):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("progress", {"stp": 1}), ("progress", None), ("optimizer", {}), ("loader", {}), ("rng", [1]), ("rng", None)],
+    [("progress", {"stp": 1}), ("progress", None), ("optimizer", {}), ("loader", None), ("rng", [1]), ("rng", None)],
 )
 def test_a_state_that_does_not_fit_is_refused(fit, monkeypatch, key, value):
     fit(max_steps=1)

@@ -5,6 +5,7 @@ with checks of everything that a file says before it is acted upon.
 """
 
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,8 @@ CONTAINERS = Registry["type[Container]"]("container", "kdstore.store.containers"
 class Container(ABC):
     """The files of one part, opened for reading; existence and size of each have been checked.
 
+    ``offsets``: by axis, where each block starts, and where the last one ends.
+
     Parameters
     ----------
     directory
@@ -29,7 +32,9 @@ class Container(ABC):
     """
 
     def __init__(self, directory: Path, schema: Schema, record: PartRecord) -> None:
-        self.directory, self.schema, self.record = directory, schema, record
+        # Not the record itself: parts of large stores stay open by the thousand.
+        self.directory, self.schema, self.index = directory, schema, record.index
+        self.offsets = {axis: array("q", starts) for axis, starts in record.block_offsets.items()}
 
     @staticmethod
     @abstractmethod

@@ -45,7 +45,7 @@ class WebDatasetPart(Container):
 
     def __init__(self, directory: Path, schema: Schema, record: PartRecord) -> None:
         super().__init__(directory, schema, record)
-        self._path, self._members = directory / ROWS, _members(schema)
+        self._path, self._members, self._index = directory / ROWS, _members(schema), _index(record)
         end = self._bytes(self._index.offsets[-1], record.files[ROWS].bytes)
         if end != _tar.END:
             raise CorruptStoreError(
@@ -122,19 +122,20 @@ class WebDatasetPart(Container):
                 f"Expected block {block} of {self._path} to match its checksum. Got another content. "
                 "Mend the store with `kdstore repair`."
             )
-        extents = {axis: starts[block + 1] - starts[block] for axis, starts in self.record.block_offsets.items()}
-        rows = range(*self.record.block_offsets[ROW_AXIS][block : block + 2])
-        samples = _Samples(memoryview(data), self._path, self.record.index, rows, self._members, self.schema, extents)
+        extents = {axis: starts[block + 1] - starts[block] for axis, starts in self.offsets.items()}
+        rows = range(*self.offsets[ROW_AXIS][block : block + 2])
+        samples = _Samples(memoryview(data), self._path, self.index, rows, self._members, self.schema, extents)
         return {path: samples.array(path) for path in wanted}
 
     def _bytes(self, start: int, stop: int) -> bytes:
-        with self._path.open("rb") as file:
-            file.seek(start)
-            return file.read(stop - start)
-
-    @property
-    def _index(self) -> TarIndex:
-        return _index(self.record)
+        try:
+            with self._path.open("rb") as file:
+                file.seek(start)
+                return file.read(stop - start)
+        except FileNotFoundError:
+            raise CorruptStoreError(
+                f"Expected the file {self._path}. Got none. Mend the store with `kdstore repair`."
+            ) from None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class ZarrPart(Container):
         super().__init__(directory, schema, record)
         metadata = {path: file for path, file in record.files.items() if path.endswith("zarr.json")}
         check_files(directory, metadata, checksums=True)
+        self._sums = record.chunks
         self._arrays: dict[str, Shard] = {}
 
     @staticmethod
@@ -55,8 +56,8 @@ class ZarrPart(Container):
         found = {}
         for path, spec in wanted.items():
             if path not in self._arrays:
-                sums = self.record.chunks.get(shard_file(spec), b"")
-                self._arrays[path] = open_array(self.directory, spec, self.record.extent(spec.axis), sums)
-            starts = self.record.block_offsets[spec.axis]
+                sums = self._sums.get(shard_file(spec), b"")
+                self._arrays[path] = open_array(self.directory, spec, self.offsets[spec.axis][-1], sums)
+            starts = self.offsets[spec.axis]
             found[path] = self._arrays[path].read(starts[first], starts[stop], out[path] if out else None)
         return found
