@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from kdstore.schema import ROW_AXIS, Arrays, ArraySpec, Schema
 from kdstore.store.reader import Part, Store
 
-_SLACK = 8  # a buffer that proved too small is made an eighth larger than needed: groups differ a little in size
+# A buffer is an eighth larger than what it is made for, since groups differ a little in size: what is given up for a
+# larger one is not always given back to the system.
+_SLACK = 8
 BlockId = tuple[int, int]
 """(part, block) in a store."""
 
@@ -100,9 +102,8 @@ class GroupReader:
     def _array(self, memory: dict[str, NDArray[np.uint8]], spec: ArraySpec, extent: int) -> NDArray[np.generic]:
         shape = (extent, *spec.shape)
         size = prod(shape) * np.dtype(spec.dtype).itemsize
-        held = memory.get(spec.path)
-        if held is None or len(held) < size:
-            memory[spec.path] = self._buffer(size if held is None else size + size // _SLACK)
+        if spec.path not in memory or len(memory[spec.path]) < size:
+            memory[spec.path] = self._buffer(size + size // _SLACK)
         return memory[spec.path][:size].view(spec.dtype).reshape(shape)
 
     def _buffer(self, size: int) -> NDArray[np.uint8]:

@@ -19,16 +19,25 @@ _ROW_BYTES = 4400  # on disk, about
 
 
 @click.command()
-@click.option("--gigabytes", default="0.4,4", show_default=True, help="Sizes of the stores, separated by commas.")
+@click.argument("stores", nargs=-1, type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--gigabytes", default="0.4,4", show_default=True, help="Without STORES: sizes of those that are written."
+)
 @click.option("--ram-limit", default=300, show_default=True, help="MiB that streaming may take.")
 @click.option("--address-space", default=450, show_default=True, help="MiB that a process may map after its imports.")
 @click.option("--epochs", default=2, show_default=True, help="Epochs that are streamed.")
 @click.option("--dir", "home", type=click.Path(path_type=Path, file_okay=False), help="Where to work.")
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Write the figures here.")
 def main(
-    gigabytes: str, ram_limit: int, address_space: int, epochs: int, home: Path | None, out: Path | None
+    stores: tuple[Path, ...],
+    gigabytes: str,
+    ram_limit: int,
+    address_space: int,
+    epochs: int,
+    home: Path | None,
+    out: Path | None,
 ) -> None:
-    """Stream stores of random records, see `loader.py`, through a window; 4 GB take half an hour to write.
+    """Stream STORES, or some of random records, see `loader.py`, through a window; 4 GB take half an hour to write.
 
     A process that would map more memory than allowed ends with an error.
 
@@ -37,12 +46,11 @@ def main(
         python tools/bench/window.py --gigabytes 0.4,4 --json window.json
     """
     limits = (ram_limit * _MIB, address_space * _MIB, epochs)
+    records = [_in_a_process(_stream, store, *limits) for store in stores]
     with tempfile.TemporaryDirectory(prefix="kdtrain-bench-", dir=home) as directory:
-        records = []
-        for size in gigabytes.split(","):
-            store = Path(directory) / size
-            _in_a_process(_write, store, int(float(size) * 1e9 / _ROW_BYTES))
-            records.append(_in_a_process(_stream, store, *limits))
+        for size in [] if stores else gigabytes.split(","):
+            made = _in_a_process(_write, Path(directory) / size, int(float(size) * 1e9 / _ROW_BYTES))
+            records.append(_in_a_process(_stream, made, *limits))
     print_json(records)
     if out:
         out.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
@@ -54,33 +62,34 @@ def _in_a_process(action: Any, *arguments: Any) -> Any:
         return pool.apply(action, arguments)
 
 
-def _write(directory: Path, rows: int) -> None:
+def _write(directory: Path, rows: int) -> Path:
     from _loader_checks import make
     from _loader_common import load_records
-    from _loader_ours import PART_ROWS, write
+    from _loader_ours import PART_ROWS, STORE, write
 
     directory.mkdir()
     records = directory / "records"
     make({"records": str(records), "rows": _PARTS * PART_ROWS})
     write("zarr", load_records(records), directory, times=max(1, rows // (_PARTS * PART_ROWS)))
+    return directory / STORE
 
 
-def _stream(directory: Path, ram_limit: int, address_space: int, epochs: int) -> dict[str, Any]:
+def _stream(root: Path, ram_limit: int, address_space: int, epochs: int) -> dict[str, Any]:
     import psutil
     import torch
-    from _loader_ours import STORE
 
     from kdstore.store.reader import Store
     from kdtrain.stream.loader import Loader, LoaderConfig
     from kdtrain.stream.order import OrderConfig
 
-    store = directory / STORE
     torch.set_num_threads(1)
     imported = psutil.Process().memory_info()
     most = imported.vms + address_space
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    config = LoaderConfig(32, OrderConfig(0), embeddings=("encoder",), ram_limit=ram_limit, residency="window")
-    loader = Loader(Store(store), config)
+    store = Store(root)
+    embeddings = tuple(store.head.encoders)
+    config = LoaderConfig(32, OrderConfig(0), embeddings=embeddings, ram_limit=ram_limit, residency="window")
+    loader = Loader(store, config)
     seconds = []
     for _ in range(epochs):
         began = time.perf_counter()
@@ -88,7 +97,7 @@ def _stream(directory: Path, ram_limit: int, address_space: int, epochs: int) ->
         seconds.append(round(time.perf_counter() - began, 1))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
-        "store_bytes": sum(path.stat().st_size for path in store.rglob("*") if path.is_file()),
+        "store_bytes": sum(path.stat().st_size for path in root.rglob("*") if path.is_file()),
         "rows": loader.rows, "ram_limit_mb": ram_limit / 1e6, "address_space_mb": address_space / 1e6,
         "planned_mb": round(loader.plan.expected_peak / 1e6, 1), "import_rss_mb": round(imported.rss / 1e6, 1),
         "peak_rss_mb": round(peak / 1e6, 1), "epoch_s": seconds,
