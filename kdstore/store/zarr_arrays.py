@@ -105,7 +105,7 @@ def check_metadata(path: Path, spec: ArraySpec, extent: int) -> int:
         It is not the document that the schema and the part record ask for.
     """
     chunk, good = 0, False
-    with suppress(ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError):
+    with suppress(ValueError, KeyError, IndexError, TypeError, OverflowError, RecursionError, FileNotFoundError):
         found = json.loads(read_bounded(path, 1 << 20), object_pairs_hook=_object)
         sharding = found["codecs"][0]["configuration"]
         chunk, shard = sharding["chunk_shape"][0], found["chunk_grid"]["configuration"]["chunk_shape"][0]

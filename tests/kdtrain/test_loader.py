@@ -453,5 +453,5 @@ def test_a_part_that_goes_away_is_named(make_store, tmp_path):
     batches = iter(loader(store, group_blocks=1))
     next(batches)
     shutil.rmtree(tmp_path / "a.kd" / "parts")
-    with pytest.raises(CorruptStoreError, match="Got no"):
+    with pytest.raises(CorruptStoreError, match="Mend the store"):
         list(batches)
