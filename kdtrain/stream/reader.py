@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from math import prod
+from mmap import mmap
 
 import numpy as np
 import torch
@@ -15,9 +16,7 @@ from numpy.typing import NDArray
 from kdstore.schema import ROW_AXIS, Arrays, ArraySpec, Schema
 from kdstore.store.reader import Part, Store
 
-# A buffer is an eighth larger than what it is made for, since groups differ a little in size: what is given up for a
-# larger one is not always given back to the system.
-_SLACK = 8
+_SLACK = 8  # a buffer is an eighth larger than what it is made for, since groups differ a little in size
 BlockId = tuple[int, int]
 """(part, block) in a store."""
 
@@ -109,7 +108,8 @@ class GroupReader:
     def _buffer(self, size: int) -> NDArray[np.uint8]:
         if self._pinned:
             return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
-        return np.empty(size, np.uint8)
+        # Mapped, not from the heap: what is given up goes back to the system at once, and peaks are those planned.
+        return np.frombuffer(mmap(-1, max(1, size)), np.uint8)
 
 
 def _starts(blocks: Sequence[BlockId], parts: Mapping[int, Part]) -> dict[str, NDArray[np.int64]]:
