@@ -6,7 +6,8 @@ import torch
 
 from kdstore.store.reader import Store
 from kdtrain.config import Config
-from kdtrain.stream.loader import Loader, LoaderConfig
+from kdtrain.stream.config import LoaderConfig
+from kdtrain.stream.loader import Loader
 from kdtrain.stream.mixture import Mixture
 from kdtrain.stream.order import OrderConfig
 from kdtrain.stream.plan import default_limit

@@ -154,8 +154,8 @@ class Store:
 
     def blocks(self) -> list[tuple[int, int]]:
         """Every block of the store as (part, block), in the order they were written."""
-        per_part = self.head.block_rows
-        return [(p.index, b) for p in self.manifest.parts for b in range(-(-p.rows // per_part))]
+        part_M, block_M, _ = self.block_index()
+        return list(zip(part_M.tolist(), block_M.tolist(), strict=True))
 
     def scan(self, fields: Iterable[str] | None = None, limit: int | None = None) -> Iterator[Block]:
         """Yield all blocks in order, one in memory at a time; only ``fields`` where given, ``limit`` rows at most."""

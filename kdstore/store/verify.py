@@ -65,13 +65,15 @@ def verify(
     drawn = None if sample is None else _draw(store, sample)
     for ref in store.manifest.parts:
         try:
+            part = store.part(ref.index)
+            files = part.record.files
             if quick:
-                check_files(store.part(ref.index).path, store.part(ref.index).record.files, checksums=True)
+                check_files(part.path, files, checksums=True)
             elif drawn is None:
                 check_part(store, ref.index, seen)
             elif ref.index in drawn:
-                _check_blocks(store.part(ref.index), drawn[ref.index], seen)
-            report.files += len(store.part(ref.index).record.files) + 1
+                _check_blocks(part, drawn[ref.index], seen)
+            report.files += len(files) + 1
         except CorruptStoreError as error:
             report.problems.append(str(error))
         report.parts += 1

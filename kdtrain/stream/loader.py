@@ -1,12 +1,10 @@
 """Stream a store as batches, through a window of rows whose size is planned, in an order that nothing disturbs."""
 
-from collections import Counter
 from collections.abc import Generator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import count
-from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,60 +15,16 @@ from kdstore.codecs import Signal
 from kdstore.errors import CapabilityError, EmptyInputError, MismatchError, UsageError
 from kdstore.store.reader import Store
 from kdtrain.stream.batch import Batch
-from kdtrain.stream.order import ORDER_VERSION, Order, OrderConfig, Run, by_length, share
-from kdtrain.stream.plan import Demand, RamPlan, Residency, default_group_blocks, make_plan
+from kdtrain.stream.config import LoaderConfig
+from kdtrain.stream.order import ORDER_VERSION, Order, Run, by_length, share
+from kdtrain.stream.plan import Demand, RamPlan, default_group_blocks, make_plan, measure
 from kdtrain.stream.reader import BlockId, Group, GroupReader
 from kdtrain.stream.shelf import GroupKey, Held, Shelf
+from kdtrain.stream.state import check_same, counted
 from kdtrain.stream.whole import Whole
 from kdtrain.stream.window import Window, join
 
 Indices = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class LoaderConfig:
-    """What becomes a batch, and where.
-
-    Parameters
-    ----------
-    batch_rows
-        B, rows of a batch over all ranks.
-    order
-        The order of rows; its ``group_blocks`` is settled for the store where it is None.
-    signal
-        Whether batches carry the teacher's signal.
-    embeddings
-        Encoders whose columns batches carry.
-    max_rows
-        Size of a fixed, seeded subset; None takes all rows.
-    last
-        What becomes of the rows that do not fill a batch: ``uneven`` makes a smaller one, spread evenly over the
-        ranks, so that some may have a row less or none; ``pad`` fills it up with rows that no loss counts; ``drop``
-        leaves it out. Nothing is ever repeated.
-    length_grouped
-        Whether rows of like length come together, within their group.
-    rank, world
-        Which of how many processes this is. No process group is touched.
-    ram_limit
-        Bytes that may be taken, at most; None: a quarter of what is available.
-    residency
-        ``window``: groups come and go; ``full``: the whole store stays in memory; ``auto``: that, where it fits.
-    threads
-        How many read; None: half of the cores.
-    """
-
-    batch_rows: int
-    order: OrderConfig
-    signal: bool = True
-    embeddings: tuple[str, ...] = ()
-    max_rows: int | None = None
-    last: Literal["uneven", "pad", "drop"] = "uneven"
-    length_grouped: bool = False
-    rank: int = 0
-    world: int = 1
-    ram_limit: int | None = None
-    residency: Residency = "auto"
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,17 +75,18 @@ class Loader(IterableDataset[Batch]):
                 f"Expected a store with a teacher's signal. Got {store.root}, which holds tokens only. "
                 "Build it with --teacher, or train on labels alone with --alpha 1."
             )
-        _check(config)
         self.store, self.device = store, device or torch.device("cpu")
         self.codec = store.codec() if config.signal else None
         teacher = ["teacher"] if config.signal else []
         self.fields = ["input_ids", "labels", *teacher, *(f"embeddings/{name}" for name in config.embeddings)]
-        streams = config.order.streams
-        group_blocks = config.order.group_blocks or default_group_blocks(store, self.fields, streams)
+        sizes = measure(store, self.fields)
+        group_blocks = config.order.group_blocks or default_group_blocks(sizes, config.order.streams)
         self.config = replace(config, order=replace(config.order, group_blocks=group_blocks))
-        self._home = _home_streams(self.config)
+        self._home = self.config.home_streams
         demand = Demand(self.fields, self.config.order, -(-config.batch_rows // config.world), len(self._home))
-        self.plan: RamPlan = make_plan(store, demand, config.ram_limit, config.residency, config.threads, self.device)
+        self.plan: RamPlan = make_plan(
+            store, sizes, demand, config.ram_limit, config.residency, config.threads, self.device
+        )
         store.keep_open(self.plan.open_parts)
         self._part_M, self._block_M, size_M = store.block_index()
         self.order = Order(store.manifest.fingerprint, size_M, self.config.order, config.max_rows)
@@ -231,24 +186,12 @@ class Loader(IterableDataset[Batch]):
         """What an epoch, counted from 0, comes to."""
         rest = self.rows % self.config.batch_rows
         padding = self.config.batch_rows - rest if rest and self.config.last == "pad" else 0
-        return EpochReport(self._taken, self.rows - self._taken, padding, self._coverage(epoch))
+        return EpochReport(self._taken, self.rows - self._taken, padding, self.order.coverage(epoch, self._taken))
 
     @property
     def _taken(self) -> int:
         """Rows of one epoch that are handed out."""
         return self.rows - (self.rows % self.config.batch_rows if self.config.last == "drop" else 0)
-
-    def _coverage(self, epoch: int) -> float:
-        """Of the rows that take part, the share seen after an epoch; expected, where passes are seen in part."""
-        by_pass: Counter[int] = Counter()
-        for earlier in range(epoch + 1):
-            first, last = earlier * self.rows, earlier * self.rows + self._taken
-            while first < last:
-                pass_, at = divmod(first, self.order.pass_rows)
-                step = min(last - first, self.order.pass_rows - at)
-                by_pass[pass_] += step
-                first += step
-        return 1 - prod(1 - rows / self.order.population for rows in by_pass.values())
 
     def account(self, epoch: int) -> str:
         """What an epoch, counted from 0, comes to, in one line for people."""
@@ -284,13 +227,7 @@ class Loader(IterableDataset[Batch]):
                 f"Expected fewer than {self._taken:,} rows of an epoch in the state of a loader. Got {rows:,}. "
                 "Resume with the same settings, or start a new run."
             )
-        found = {**self._identity(), "digest": self._digest(epoch, rows)}
-        for name, mine in found.items():
-            if state.get(name) != mine:
-                raise MismatchError(
-                    f"Expected {name} = {state.get(name)} as this run was started with. Got {mine}. "
-                    "Resume with the same store and settings, or start a new run."
-                )
+        check_same(state, {**self._identity(), "digest": self._digest(epoch, rows)})
         self._turn += 1
         self.epoch, self.rows_yielded = epoch, rows
 
@@ -313,7 +250,7 @@ class Loader(IterableDataset[Batch]):
 
     def _digest(self, epoch: int, rows: int) -> int:
         begin = epoch * self.rows
-        return self.order.digest(begin, begin + min(rows, self.rows))
+        return self.order.digest(begin, begin + rows)
 
     @property
     def _run_rows(self) -> int:
@@ -422,47 +359,9 @@ class Loader(IterableDataset[Batch]):
             self._reader.release(held.group)
 
 
-def counted(state: Mapping[str, Any], name: str) -> int:
-    """A count that a state must hold; raises `MismatchError` for anything else."""
-    value = state.get(name)
-    if type(value) is not int or not 0 <= value < 1 << 60:
-        raise MismatchError(f"Expected a state with a count as its {name}. Got {value!r}. Start a new run.")
-    return value
-
-
-def _check(config: LoaderConfig) -> None:
-    order = config.order
-    optional = (order.group_blocks, order.epoch_rows, config.max_rows)
-    sizes = [config.batch_rows, config.world, order.streams, *(size for size in optional if size is not None)]
-    if min(sizes) <= 0 or not 0 <= config.rank < config.world:
-        raise UsageError(
-            f"Expected sizes above 0, and a rank from 0 to {config.world - 1}. Got {config}. Correct what is not."
-        )
-    for what, number in (("--streams", config.order.streams), ("processes", config.world)):
-        if config.batch_rows % number:
-            raise UsageError(
-                f"Expected a batch of rows that can be divided evenly by {number} {what}. Got {config.batch_rows}. "
-                "Change --batch-size."
-            )
-    if config.length_grouped and not config.order.shuffle:
-        raise UsageError(
-            "Expected rows in a random order where they are grouped by length. Got the store's own order."
-        )
-
-
 def side_stream(device: torch.device) -> "torch.cuda.Stream | None":
     """A stream for copies that run beside the training step; None where a device has none."""
     if device.type != "cuda":
         return None
     stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     return stream
-
-
-def _home_streams(config: LoaderConfig) -> list[int]:
-    """The streams that a rank takes its rows from while none has ended."""
-    streams, world = config.order.streams, config.world
-    return [
-        c
-        for c in range(streams)
-        if c * world < (config.rank + 1) * streams and config.rank * streams < (c + 1) * world
-    ]

@@ -17,8 +17,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 from kdstore.codecs import Signal
 from kdstore.errors import MismatchError, UsageError
 from kdtrain.stream.batch import Batch
-from kdtrain.stream.loader import Loader, counted
+from kdtrain.stream.loader import Loader
 from kdtrain.stream.order import Indices, Key
+from kdtrain.stream.state import check_same, counted
 
 PERIOD = 100  # weights count to a hundredth
 
@@ -89,14 +90,11 @@ class Mixture(IterableDataset[Batch]):
             running: list[Iterator[Batch]] = [
                 stack.enter_context(closing(_endless(loader, source))) for source, loader in enumerate(self.loaders)
             ]
-            while self.batches_yielded < self.batches:
-                source = self._source(first + self.batches_yielded)
-                batch = next(running[source])
+            for index in range(first + self.batches_yielded, first + self.batches):
+                batch = next(running[self._source(index)])
                 self.batches_yielded += 1
                 if self.batches_yielded == self.batches:  # told before the last batch is handed out, as by `Loader`
                     self.epoch, self.batches_yielded = self.epoch + 1, 0
-                    yield batch
-                    return
                 yield batch
 
     def signal(self, batch: Batch, temperature: float) -> Signal | None:
@@ -132,12 +130,7 @@ class Mixture(IterableDataset[Batch]):
         MismatchError
             The state belongs to another mixture; what differs is named.
         """
-        for name, mine in self._identity().items():
-            if state.get(name) != mine:
-                raise MismatchError(
-                    f"Expected {name} = {state.get(name)} as this run was started with. Got {mine}. "
-                    "Resume with the same stores and weights, or start a new run."
-                )
+        check_same(state, self._identity())
         epoch, batches, states = counted(state, "epoch"), counted(state, "batches_yielded"), state.get("loaders")
         if batches >= self.batches or not isinstance(states, list) or len(states) != len(self.loaders):
             raise MismatchError(

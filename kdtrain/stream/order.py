@@ -28,10 +28,12 @@ C counts streams, M blocks, R rows of a group or of a run.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heapify, heapreplace
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -213,13 +215,10 @@ class Order:
     def runs(self, first: int, last: int) -> list[Run]:
         """Positions [first, last) of the endless order, as runs: pass after pass, in each stream after stream."""
         found = []
-        while first < last:
-            pass_, begin = divmod(first, self.pass_rows)
-            end = min(self.pass_rows, begin + last - first)
+        for pass_, begin, end in self.spans(first, last):
             rows = self.pass_(pass_)
-            spans = enumerate(zip(rows.taken(begin), rows.taken(end), strict=True))
-            found += [Run(pass_, stream, start, stop) for stream, (start, stop) in spans if start < stop]
-            first += end - begin
+            streams = enumerate(zip(rows.taken(begin), rows.taken(end), strict=True))
+            found += [Run(pass_, stream, start, stop) for stream, (start, stop) in streams if start < stop]
         return found
 
     def digest(self, first: int, last: int) -> int:
@@ -238,6 +237,25 @@ class Order:
         """The block of each row at positions [first, last), in the order of `runs`, int64."""
         found = [block_R for run in self.runs(first, last) for _, block_R, _ in self._rows(run)]
         return np.concatenate([np.zeros(0, np.int64), *found])
+
+    def coverage(self, epoch: int, rows: int) -> float:
+        """The share of the rows seen after an epoch, when each takes its first ``rows``.
+
+        Where passes are seen in part, other rows of each, it is the share expected.
+        """
+        by_pass: Counter[int] = Counter()
+        for first in range(0, (epoch + 1) * self.epoch_rows, self.epoch_rows):
+            for pass_, begin, end in self.spans(first, first + rows):
+                by_pass[pass_] += end - begin
+        return 1 - prod(1 - seen / self.population for seen in by_pass.values())
+
+    def spans(self, first: int, last: int) -> Iterator[tuple[int, int, int]]:
+        """Positions [first, last), cut where passes end: the pass, and from where to where in it."""
+        while first < last:
+            pass_, begin = divmod(first, self.pass_rows)
+            end = min(self.pass_rows, begin + last - first)
+            yield pass_, begin, end
+            first += end - begin
 
     def _rows(self, run: Run) -> Iterator[tuple[int, Indices, Indices]]:
         """The rows of a run, group by group: index of the first in its stream, blocks, and rows within them."""

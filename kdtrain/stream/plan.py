@@ -75,8 +75,35 @@ class Demand:
     streams: int
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of a full block, decoded, and of what an open part keeps."""
+
+    block: float
+    index: float
+
+
+def measure(store: Store, fields: Sequence[str]) -> Sizes:
+    """Estimated from those parts whose rows take the most bytes on disk."""
+    columns = store.schema.columns(fields)
+    axes = {spec.axis for spec in columns.values()}
+    heaviest = sorted(store.manifest.parts, key=lambda ref: -ref.bytes / ref.rows)[:_SAMPLED_PARTS]
+    found = []
+    for part in (store.part(ref.index) for ref in heaviest):
+        record = part.record
+        values = (
+            prod(spec.shape) * np.dtype(spec.dtype).itemsize * record.extent(spec.axis) for spec in columns.values()
+        )
+        offsets = 8 * len(axes) * record.extent(ROW_AXIS)
+        chunks = sum(len(sums) for sums in record.chunks.values()) // SUM_BYTES
+        full_blocks = part.rows / store.head.block_rows
+        found.append(Sizes((sum(values) + offsets) / full_blocks, _OPEN_BYTES + chunks * _CHUNK_BYTES))
+    return Sizes(max(one.block for one in found), max(one.index for one in found))
+
+
 def make_plan(
     store: Store,
+    sizes: Sizes,
     demand: Demand,
     limit: int | None,
     residency: Residency,
@@ -89,6 +116,8 @@ def make_plan(
     ----------
     store
         The store to read.
+    sizes
+        Of its blocks, see `measure`.
     demand
         What of it, and in which order.
     limit
@@ -107,48 +136,53 @@ def make_plan(
     """
     limit = default_limit() if limit is None else limit
     threads = threads or max(1, _cores() // 2)
-    sizes = _sizes(store, demand.fields)
-    blocks = len(store.blocks())
-    open_parts = len(store.manifest.parts)
+    parts, blocks = len(store.manifest.parts), len(store.block_index()[0])
+    block_rows, streams = store.head.block_rows, demand.streams
+    group_blocks = min(demand.order.group_blocks or GROUP_BLOCKS, -(-blocks // demand.order.streams))
+    group_bytes = int(group_blocks * (sizes.block * _SLACK + block_rows * _ORDER_BYTES))
     rest = (
         _BASE_BYTES
         + threads * (_THREAD_BYTES + int(sizes.block))
         + blocks * _BLOCK_BYTES
-        + len(store.manifest.parts) * _PART_BYTES
+        + parts * _PART_BYTES
         + _batch_bytes(store, sizes, demand.batch_rows)
     )
-    group_blocks = min(demand.order.group_blocks or GROUP_BLOCKS, -(-blocks // demand.order.streams))
-    group_bytes = int(group_blocks * sizes.block * _SLACK) + group_blocks * store.head.block_rows * _ORDER_BYTES
-    indexes = int(open_parts * sizes.index)
-    least_open = min(open_parts, max(_SAMPLED_PARTS, group_blocks * demand.streams))
+    least_open = int(min(parts, max(_SAMPLED_PARTS, group_blocks * streams)) * sizes.index)
+    whole = int((blocks + min(blocks, STAGED_BLOCKS) * _SLACK) * sizes.block)
+    whole += 2 * group_blocks * block_rows * _ORDER_BYTES
 
     def planned(kind: Literal["window", "full"], ahead: int, held: int) -> RamPlan | None:
         left = limit - rest - held
-        if left < least_open * sizes.index:
+        if left < least_open:
             return None
-        kept = min(indexes, left)
-        parts = min(open_parts, int(left / sizes.index)) if sizes.index else open_parts
-        return RamPlan(limit, kind, ahead, threads, parts, group_bytes, rest + held + int(kept))
+        open_parts = min(parts, int(left / sizes.index))
+        peak = rest + held + int(min(parts * sizes.index, left))
+        return RamPlan(limit, kind, ahead, threads, open_parts, group_bytes, peak)
 
-    ordered = 2 * group_blocks * store.head.block_rows * _ORDER_BYTES
-    whole = int((blocks + min(blocks, STAGED_BLOCKS) * _SLACK) * sizes.block) + ordered
     if residency != "window" and _fits_device(whole, device) and (plan := planned("full", 1, whole)):
         return plan
     if residency == "full":
-        raise CapabilityError(
-            f"Expected the whole store {store.root} to fit into the {_mib(limit)} that --ram-limit leaves it"
-            f"{', and into a quarter of the memory of the device' if device.type == 'cuda' else ''}. Got "
-            f"{_mib(rest + whole)} decoded. Use --residency window, or allow more."
-        )
+        raise _whole_does_not_fit(store, limit, rest + whole, device)
     for ahead in (1, 0):
-        if plan := planned("window", ahead, (1 + ahead) * demand.streams * group_bytes):
+        if plan := planned("window", ahead, (1 + ahead) * streams * group_bytes):
             return plan
-    per_block = demand.streams * group_bytes / group_blocks
-    most = int((limit - rest - least_open * sizes.index) / per_block)
+    raise _groups_do_not_fit(limit, rest + least_open, group_blocks, group_bytes, streams)
+
+
+def _whole_does_not_fit(store: Store, limit: int, needed: int, device: torch.device) -> CapabilityError:
+    also = ", and into a quarter of the memory of the device" if device.type == "cuda" else ""
+    return CapabilityError(
+        f"Expected the whole store {store.root} to fit into the {_mib(limit)} that --ram-limit leaves it{also}. Got "
+        f"{_mib(needed)} decoded. Use --residency window, or allow more."
+    )
+
+
+def _groups_do_not_fit(limit: int, rest: int, group_blocks: int, group_bytes: int, streams: int) -> CapabilityError:
+    most = (limit - rest) * group_blocks // (streams * group_bytes)
     way = f"or use --group-blocks {most} or less" if most > 0 else "since no group is small enough"
-    raise CapabilityError(
-        f"Expected groups of {group_blocks} blocks, of {demand.streams} streams, to fit into the {_mib(limit)} that "
-        f"--ram-limit leaves them. Got {_mib(rest + demand.streams * group_bytes)}. Allow more, {way}."
+    return CapabilityError(
+        f"Expected groups of {group_blocks} blocks, of {streams} streams, to fit into the {_mib(limit)} that "
+        f"--ram-limit leaves them. Got {_mib(rest + streams * group_bytes)}. Allow more, {way}."
     )
 
 
@@ -157,42 +191,16 @@ def default_limit() -> int:
     return available_bytes() // _SHARE
 
 
-def default_group_blocks(store: Store, fields: Sequence[str], streams: int) -> int:
+def default_group_blocks(sizes: Sizes, streams: int) -> int:
     """Blocks that a stream shuffles together: of all streams 256, or as many as 64 MiB hold; at least one.
 
     A pure function of the store, so that the order never depends on the machine.
     """
-    fitting = int(GROUP_BYTES / max(1.0, _sizes(store, fields).block))
+    fitting = int(GROUP_BYTES / max(1.0, sizes.block))
     return max(1, min(GROUP_BLOCKS, fitting) // streams)
 
 
-@dataclass(frozen=True)
-class _Sizes:
-    """Bytes of a typical block, decoded, of its longest row's values, and of an open part's index."""
-
-    block: float
-    index: float
-
-
-def _sizes(store: Store, fields: Sequence[str]) -> _Sizes:
-    """Estimated from those parts whose rows take the most bytes on disk."""
-    columns = store.schema.columns(fields)
-    axes = {spec.axis for spec in columns.values()}
-    heaviest = sorted(store.manifest.parts, key=lambda ref: -ref.bytes / ref.rows)[:_SAMPLED_PARTS]
-    found = []
-    for part in (store.part(ref.index) for ref in heaviest):
-        record = part.record
-        values = (
-            prod(spec.shape) * np.dtype(spec.dtype).itemsize * record.extent(spec.axis) for spec in columns.values()
-        )
-        offsets = 8 * len(axes) * record.extent(ROW_AXIS)
-        chunks = sum(len(sums) for sums in record.chunks.values()) // SUM_BYTES
-        full_blocks = part.rows / store.head.block_rows
-        found.append(_Sizes((sum(values) + offsets) / full_blocks, _OPEN_BYTES + chunks * _CHUNK_BYTES))
-    return _Sizes(max(one.block for one in found), max(one.index for one in found))
-
-
-def _batch_bytes(store: Store, sizes: _Sizes, rows: int) -> int:
+def _batch_bytes(store: Store, sizes: Sizes, rows: int) -> int:
     limits = store.head.limits
     padded = (limits.max_input_tokens + limits.max_output_tokens) * _TOKEN_BYTES
     return int(_BATCHES * rows * (padded + sizes.block / store.head.block_rows))

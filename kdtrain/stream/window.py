@@ -69,8 +69,7 @@ class Window:
     def take(self, rows_B: Indices) -> "Window":
         """Copies of some rows, in their order."""
         lengths, indices = self._lookup(rows_B)
-        specs = self.schema.specs()
-        arrays = {path: gather(values, indices[specs[path].axis]) for path, values in self.arrays.items()}
+        arrays = {path: gather(values, indices[self._axes[path]]) for path, values in self.arrays.items()}
         offsets = {axis: np.concatenate([[0], np.cumsum(length_B)]) for axis, length_B in lengths.items()}
         return Window(self.schema, arrays, offsets)
 

@@ -36,7 +36,8 @@ from kdstore.store.manifest import Head, Limits, Segment, TokenizerRecord
 from kdstore.store.reader import Store
 from kdstore.store.verify import verify
 from kdstore.store.writer import begin, finalize, prepare, write_part
-from kdtrain.stream.loader import Loader, LoaderConfig
+from kdtrain.stream.config import LoaderConfig
+from kdtrain.stream.loader import Loader
 from kdtrain.stream.order import OrderConfig
 
 from ..format.test_foreign_reader import run_without_ours

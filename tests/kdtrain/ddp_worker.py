@@ -19,7 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from kdstore.store.reader import Store
 from kdtrain.mix import Mix
 from kdtrain.stream.batch import IGNORED, Batch
-from kdtrain.stream.loader import Loader, LoaderConfig
+from kdtrain.stream.config import LoaderConfig
+from kdtrain.stream.loader import Loader
 from kdtrain.stream.order import OrderConfig
 
 BATCH_ROWS = 12

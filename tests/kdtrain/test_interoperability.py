@@ -11,7 +11,8 @@ import pytest
 from torch.utils.data import DataLoader
 
 from kdstore.store.reader import Store
-from kdtrain.stream.loader import Loader, LoaderConfig
+from kdtrain.stream.config import LoaderConfig
+from kdtrain.stream.loader import Loader
 from kdtrain.stream.order import OrderConfig
 
 ROOT = Path(__file__).parents[2]
@@ -133,7 +134,8 @@ from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 from torch.utils.data import DataLoader
 from kdstore.store.reader import Store
-from kdtrain.stream.loader import Loader, LoaderConfig
+from kdtrain.stream.config import LoaderConfig
+from kdtrain.stream.loader import Loader
 from kdtrain.stream.order import OrderConfig
 
 store, out = Store(Path(sys.argv[1])), Path(sys.argv[2])

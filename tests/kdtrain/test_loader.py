@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from kdstore.errors import CapabilityError, CorruptStoreError, EmptyInputError, MismatchError, UsageError
 from kdstore.store.reader import Part, Store
 from kdtrain.stream.batch import IGNORED
-from kdtrain.stream.loader import Loader, LoaderConfig
+from kdtrain.stream.config import LoaderConfig
+from kdtrain.stream.loader import Loader
 from kdtrain.stream.order import OrderConfig, design_effect
-from kdtrain.stream.plan import default_group_blocks
+from kdtrain.stream.plan import default_group_blocks, measure
 from kdtrain.stream.reader import GroupReader
 from kdtrain.stream.shelf import Shelf
 from kdtrain.stream.window import Window
@@ -338,12 +339,12 @@ def test_a_loader_can_be_pickled(store):
 
 
 def test_default_groups_are_those_of_the_store_alone(make_store, tmp_path, store, monkeypatch):
-    assert default_group_blocks(store, ["input_ids", "labels"], 1) == 256
-    assert default_group_blocks(store, ["input_ids", "labels"], 4) == 64
+    assert default_group_blocks(measure(store, ["input_ids", "labels"]), 1) == 256
+    assert default_group_blocks(measure(store, ["input_ids", "labels"]), 4) == 64
     dense = make_store(tmp_path / "dense.kd", 40, codec="dense", block_rows=10)
     monkeypatch.setattr("kdtrain.stream.plan.GROUP_BYTES", 200_000)
-    assert default_group_blocks(dense, ["input_ids", "labels"], 1) > 50
-    assert 1 <= default_group_blocks(dense, ["input_ids", "labels", "teacher"], 1) < 30
+    assert default_group_blocks(measure(dense, ["input_ids", "labels"]), 1) > 50
+    assert 1 <= default_group_blocks(measure(dense, ["input_ids", "labels", "teacher"]), 1) < 30
 
 
 def test_larger_groups_mix_better(store):

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from kdtrain.stream.loader import Loader, LoaderConfig
+from kdtrain.stream.config import LoaderConfig
+from kdtrain.stream.loader import Loader
 from kdtrain.stream.order import OrderConfig
 
 pytestmark = [

@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kdstore.errors import MismatchError, UsageError
-from kdtrain.stream.loader import Loader, LoaderConfig
+from kdtrain.stream.config import LoaderConfig
+from kdtrain.stream.loader import Loader
 from kdtrain.stream.mixture import Mixture
 from kdtrain.stream.order import OrderConfig
 

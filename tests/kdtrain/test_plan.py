@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from kdstore.errors import CapabilityError
-from kdtrain.stream.loader import Loader, LoaderConfig
+from kdtrain.stream.config import LoaderConfig
+from kdtrain.stream.loader import Loader
 from kdtrain.stream.memory import available_bytes
 from kdtrain.stream.order import OrderConfig
-from kdtrain.stream.plan import Demand, make_plan
+from kdtrain.stream.plan import Demand, make_plan, measure
 
 CPU = torch.device("cpu")
 MIB = 1 << 20
@@ -29,7 +30,7 @@ def store(make_store, tmp_path_factory):
 
 def plan(store, limit, residency="auto", **order):
     demand = Demand(["input_ids", "labels", "teacher"], OrderConfig(0, **{"group_blocks": 4, **order}), 8, 1)
-    return make_plan(store, demand, limit, residency, 1, CPU)
+    return make_plan(store, measure(store, demand.fields), demand, limit, residency, 1, CPU)
 
 
 def test_residency_follows_the_limit(store):
@@ -117,7 +118,8 @@ import resource, sys
 import psutil, torch
 torch.set_num_threads(1)
 from kdstore.store.reader import Store
-from kdtrain.stream.loader import Loader, LoaderConfig
+from kdtrain.stream.config import LoaderConfig
+from kdtrain.stream.loader import Loader
 from kdtrain.stream.order import OrderConfig
 most = psutil.Process().memory_info().vms + (450 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -16,6 +16,7 @@ from kdstore.store.containers import CONTAINERS
 from kdstore.store.manifest import CodecRecord, Head, Limits, Segment, TeacherRecord, TokenizerRecord
 from kdstore.store.reader import Store
 from kdtrain.stream import loader as ours
+from kdtrain.stream.config import LoaderConfig
 from kdtrain.stream.order import OrderConfig
 from kdtrain.stream.plan import Residency
 
@@ -40,7 +41,7 @@ def _loader(container: Kind, residency: Residency) -> Loader:
 
 def _read(directory: Path, residency: Residency, batch_rows: int) -> ours.Loader:
     order = OrderConfig(seed=0, group_blocks=_GROUP_BLOCKS)
-    config = ours.LoaderConfig(batch_rows, order, embeddings=("encoder",), residency=residency)
+    config = LoaderConfig(batch_rows, order, embeddings=("encoder",), residency=residency)
     return ours.Loader(Store(directory / STORE), config)
 
 

@@ -79,7 +79,8 @@ def _stream(root: Path, ram_limit: int, address_space: int, epochs: int) -> dict
     import torch
 
     from kdstore.store.reader import Store
-    from kdtrain.stream.loader import Loader, LoaderConfig
+    from kdtrain.stream.config import LoaderConfig
+    from kdtrain.stream.loader import Loader
     from kdtrain.stream.order import OrderConfig
 
     torch.set_num_threads(1)
