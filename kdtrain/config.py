@@ -217,7 +217,9 @@ def resolve(recipe: Recipe, options: Mapping[str, Any]) -> Config:
         _check_names(f"key of [{name}]", values, list(sections()[name].model_fields))
     merged = {name: dict(recipe.get(name, {})) for name in sections()}
     for key, value in options.items():
-        merged[section_of(key)][key] = value
+        name = section_of(key)
+        parse(sections()[name], {key: value}, f"--{key.replace('_', '-')}")
+        merged[name][key] = value
     return parse(Config, merged, "configuration")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from kdstore.errors import UsageError
 from kdstore.store.reader import Store
 from kdtrain.config import Config
 from kdtrain.stream.config import LoaderConfig
@@ -25,6 +26,8 @@ def make_loaders(
     EmptyInputError, CapabilityError, UsageError
         See `Loader` and `Mixture`.
     """
+    if config.data.mix and len(train) == 1:
+        raise UsageError("Expected several stores with --mix. Got one. Name more stores, or leave --mix out.")
     limit = config.data.ram_limit or default_limit()
     val_loader = _validation(val, config, device, limit, signal=signal) if val else None
     if val_loader:
@@ -42,11 +45,12 @@ def make_loaders(
 def training_loader(store: Store, config: Config, device: torch.device, limit: int, *, signal: bool) -> Loader:
     """The loader of one training store within ``limit`` bytes."""
     data = config.data
+    most = min(store.rows, data.max_train_samples or store.rows)
     order = OrderConfig(
         _seed(config),
         streams=data.streams,
         group_blocks=data.group_blocks,
-        epoch_rows=data.epoch_samples,
+        epoch_rows=min(most, data.epoch_samples) if data.epoch_samples else None,
         sampling=data.epoch_sampling,
     )
     loader_config = LoaderConfig(

@@ -110,6 +110,8 @@ def configure(recipe: str, options: Mapping[str, Any], forced: Mapping[str, Any]
                 "--epoch-samples too. Use --epoch-samples alone."
             )
         given["epoch_samples"] = given.pop("max_train_samples")
+    if "epoch_sampling" in given and "epoch_samples" not in given:
+        raise UsageError("Expected --epoch-samples, the rows of an epoch, with --epoch-sampling. Got none.")
     return resolve(read_recipe(recipe), {**given, **forced})
 
 

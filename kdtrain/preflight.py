@@ -44,7 +44,11 @@ def check_stores(train: Sequence[Store], val: Store | None, config: Config, mix:
         notes += [f"{store.root}: not checked: {reason}" for reason in unknown]
     for store in filter(None, (*train[1:], val)):
         _check_pair(train[0], store)
-    return notes
+    data = config.data
+    for store in train:
+        notes += _fewer(store, "--max-train-samples", data.max_train_samples)
+        notes += _fewer(store, "--epoch-samples", data.epoch_samples)
+    return notes + (_fewer(val, "--max-val-samples", data.max_val_samples) if val else [])
 
 
 def check_model(model: seq2seq.Model, name: str, store: Store, *, exact: bool) -> None:
@@ -111,6 +115,13 @@ def _check_limit(store: Store, option: str, stored: int, allowed: int) -> None:
             f"Expected rows of at most {allowed} tokens ({option}). Got {store.root}, built with up to {stored}. "
             f"Pass {option} {stored}, or build the store with a lower limit."
         )
+
+
+def _fewer(store: Store, option: str, wanted: int | None) -> list[str]:
+    """Say so where a store has fewer rows than are asked for."""
+    if wanted is None or wanted <= store.rows:
+        return []
+    return [f"{store.root}: {option} {wanted:,}, and it has {store.rows:,} rows: all of them are taken"]
 
 
 def _check_pair(train: Store, val: Store) -> None:

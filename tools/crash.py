@@ -319,6 +319,8 @@ def start(home: Path, command: Sequence[str], stop_at: tuple[int, str] | None = 
 def _kdstore(home: Path, command: tuple[str, ...], stop_at: tuple[int, str] | None) -> None:
     from kdstore.cli import main as kdstore
 
+    # A shell ignores it in what it starts in the background, and so would this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(home)
     tempfile.tempdir = str(home / "tmp")
     log = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -50,7 +50,8 @@ def doctor(store: Path, as_json: bool, **options: Any) -> None:
     found = diagnose(loader)
     if as_json:
         settled = {"batch_size": config.data.batch_size, **asdict(loader.config.order)}
-        print_json({"store": str(store), **settled, "plan": asdict(loader.plan), **asdict(found)})
+        where = {"store": str(store), "device": str(device)}
+        print_json({**where, **settled, "plan": asdict(loader.plan), **asdict(found), "bound": found.bound.name})
         return
     table = Table("stage", "rows/s", title=f"Streaming {store}")
     for stage in found.stages:
@@ -60,6 +61,11 @@ def doctor(store: Path, as_json: bool, **options: Any) -> None:
     stdout.print(table)
     stdout.print(f"plan: {loader.describe()}", soft_wrap=True)
     stdout.print(f"bound by: {found.bound.name}. What would help: {found.bound.advice}.", soft_wrap=True)
+    stdout.print(
+        f"enough where a training step on {config.data.batch_size} rows takes more than "
+        f"{1e3 * config.data.batch_size / found.together:,.1f} ms",
+        soft_wrap=True,
+    )
     stdout.print(f"first batch after {found.first_batch_s:.2f} s", soft_wrap=True)
     stdout.print(
         f"design effect of batches of {config.data.batch_size}: {found.effect_mean:.2f} on average, "

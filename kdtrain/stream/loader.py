@@ -331,9 +331,7 @@ class Loader(IterableDataset[Batch]):
     def _window(self, blocks: Indices, pool: Executor) -> tuple[Window, Indices, Group | None]:
         """A window with the rows of some blocks, where each block begins in it, and the memory that it needs."""
         if self._whole:
-            places = self._place_M[blocks]
-            self._whole.ensure(places, pool)
-            return self._whole.window, self._whole.row_starts[places], None
+            return self._whole.window, self._whole.ensure(blocks, pool), None
         group = self._reader.read(self._named(blocks), pool)
         window, starts = Window.of(group, self.device, self._side), group.starts[:-1]
         if self._side is None:
@@ -346,10 +344,8 @@ class Loader(IterableDataset[Batch]):
 
     def _make_room(self, pool: Executor) -> None:
         """Have a place for the rows of all blocks that take part."""
-        blocks = np.flatnonzero(self.order.size_M)
-        self._place_M = np.zeros_like(self.order.size_M)
-        self._place_M[blocks] = np.arange(len(blocks))
-        self._whole = Whole(self._reader, self._named(blocks), self.device, self._side, pool)
+        blocks = self._named(np.arange(len(self._block_M)))
+        self._whole = Whole(self._reader, blocks, self.order.size_M > 0, self.device, self._side, pool)
 
     def _drop(self, held: Held) -> None:
         if self._whole:

@@ -137,8 +137,20 @@ class Mixture(IterableDataset[Batch]):
                 f"Expected a state of this mixture of {len(self.loaders)} stores and {self.batches:,} batches. Got "
                 f"{batches:,} batches. Resume with the same stores and settings, or start a new run."
             )
-        for loader, its in zip(self.loaders, states, strict=True):
-            loader.load_state_dict(its)
+        given = self._before(epoch * self.batches + batches).tolist()
+        before = [loader.state_dict() for loader in self.loaders]
+        try:
+            for loader, its, taken in zip(self.loaders, states, given, strict=True):
+                loader.load_state_dict(its)
+                if loader.epoch * loader.batches + -(-loader.rows_yielded // loader.config.batch_rows) != taken:
+                    raise MismatchError(
+                        f"Expected {loader.store.root} to have given {taken:,} batches, as the state of the mixture "
+                        "says. Got another place in the state of its loader. Start a new run."
+                    )
+        except MismatchError:
+            for loader, its in zip(self.loaders, before, strict=True):
+                loader.load_state_dict(its)
+            raise
         self.epoch, self.batches_yielded = epoch, batches
 
     def _identity(self) -> dict[str, Any]:

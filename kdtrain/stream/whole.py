@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from itertools import compress
 
 import numpy as np
 import torch
@@ -15,14 +16,16 @@ STAGED_BLOCKS = 8  # are read before they are put in their place
 
 
 class Whole:
-    """All rows of some blocks in one window.
+    """All rows of a store in one window.
 
     Parameters
     ----------
     reader
         Reads the blocks.
     blocks
-        Those that are to have a place, in the order of the window.
+        Those of the store, in its order.
+    taken_M
+        Which of them are to have a place, bool [blocks].
     device
         Where the rows are wanted.
     stream
@@ -35,36 +38,35 @@ class Whole:
         self,
         reader: GroupReader,
         blocks: Sequence[BlockId],
+        taken_M: NDArray[np.bool_],
         device: torch.device,
         stream: "torch.cuda.Stream | None",
         pool: Executor,
     ) -> None:
-        self._reader, self._blocks, self._stream = reader, blocks, stream
-        self._starts = reader.starts(blocks, pool)
-        self._there = np.zeros(len(blocks), bool)
+        self._reader, self._stream = reader, stream
+        self._blocks = list(compress(blocks, taken_M))
+        self._place_M = np.cumsum(taken_M) - 1
+        self._starts = reader.starts(self._blocks, pool)
+        self._there = np.zeros(len(self._blocks), bool)
         arrays = {
             spec.path: torch.empty(
                 (int(self._starts[spec.axis][-1]), *spec.shape), dtype=_torch_dtype(spec.dtype), device=device
             )
             for spec in reader.schema.specs().values()
         }
-        rows = int(self.row_starts[-1])
+        rows = int(self._starts[ROW_AXIS][-1])
         offsets = {axis: np.zeros(rows + 1, np.int64) for axis in reader.schema.axes()}
         self.window = Window(reader.schema, arrays, offsets)
 
-    @property
-    def row_starts(self) -> NDArray[np.int64]:
-        """Where the rows of each block begin, and the last ones end, int64 [blocks + 1]."""
-        return self._starts[ROW_AXIS]
-
-    def ensure(self, indices: NDArray[np.int64], pool: Executor) -> None:
-        """Read those of some blocks that are not there yet.
+    def ensure(self, blocks_M: NDArray[np.int64], pool: Executor) -> NDArray[np.int64]:
+        """Read those of some of the store's blocks that are not there yet; where the rows of each begin.
 
         Raises
         ------
         CorruptStoreError
             A block cannot be read.
         """
+        indices = self._place_M[blocks_M]
         missing = indices[~self._there[indices]]
         for start in range(0, len(missing), STAGED_BLOCKS):
             staged = missing[start : start + STAGED_BLOCKS]
@@ -77,10 +79,12 @@ class Whole:
                 self._stream.synchronize()
             self._reader.release(group)
             self._there[staged] = True
+        starts: NDArray[np.int64] = self._starts[ROW_AXIS][indices]
+        return starts
 
     def _put(self, index: int, staged: Window, row: int) -> None:
         """Copy a block, whose rows begin at ``row`` of what is staged, into its place."""
-        first, last = self.row_starts[index : index + 2].tolist()
+        first, last = self._starts[ROW_AXIS][index : index + 2].tolist()
         for axis, offsets in staged.offsets.items():
             begin = self._starts[axis][index]
             theirs = offsets[row : row + last - first + 1]

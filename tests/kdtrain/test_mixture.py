@@ -89,6 +89,20 @@ def test_what_cannot_be_mixed_is_refused(mixed):
         Mixture(loaders(mixed[::-1]), [1, 1], 0).load_state_dict(state)
 
 
+def test_a_state_that_contradicts_itself_moves_nothing(mixed):
+    mixture = Mixture(loaders(mixed), [1, 1], 0)
+    running = iter(mixture)
+    for _ in range(3):
+        next(running)
+    state, fresh = mixture.state_dict(), Mixture(loaders(mixed), [1, 1], 0)
+    start = fresh.state_dict()
+    with pytest.raises(MismatchError, match="batches, as the state of the mixture"):
+        fresh.load_state_dict({**state, "loaders": start["loaders"]})
+    with pytest.raises(MismatchError, match="fingerprint"):
+        fresh.load_state_dict({**state, "loaders": [state["loaders"][0]] * 2})
+    assert fresh.state_dict() == start
+
+
 def test_ranks_take_the_same_sources(mixed):
     ranks = [Mixture(loaders(mixed, rank=rank, world=2, last="pad"), [2, 1], 0) for rank in range(2)]
     sources = [[batch.source for _ in range(3) for batch in rank] for rank in ranks]

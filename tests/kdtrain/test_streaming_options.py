@@ -68,6 +68,16 @@ def test_epochs_of_fewer_rows(train, spelling):
     ]  # fmt: skip
 
 
+def test_more_rows_than_there_are_means_all_of_them_and_is_said(train, stores):
+    all_rows, expected, _ = train("--epochs", 2)
+    result, rows, log = train("--epochs", 2, "--epoch-samples", 1000, "--max-train-samples", 1000, name="b")
+    assert numbers(rows) == numbers(expected)
+    for option in ("--epoch-samples", "--max-train-samples"):
+        assert f"{option} 1,000, and it has {stores[0].rows} rows" in " ".join(result.stderr.split())
+        assert option in log
+    assert "rows: all of them" not in all_rows.stderr
+
+
 def test_the_sampling_seed_is_the_seed_unless_given(train):
     _, default, _ = train("--seed", 5, "--max-steps", 3)
     _, same, _ = train("--seed", 5, "--sampling-seed", 5, "--max-steps", 3, name="b")
@@ -94,11 +104,13 @@ def test_several_stores(train, make_store, stores, tmp_path):
     ("options", "code", "words"),
     [
         (["--streams", 3], 2, "--batch-size"),
-        (["--ram-limit", "lots"], 2, "data.ram_limit"),
+        (["--ram-limit", "lots"], 2, "valid --ram-limit"),
         (["--mix", "a,b"], 2, "3,1"),
         (["--enable-epoch-sampling"], 2, "--epoch-samples"),
         (["--last-batch", "repeat"], 2, "uneven"),
-        (["--group-blocks", 0], 2, "data.group_blocks"),
+        (["--group-blocks", 0], 2, "valid --group-blocks"),
+        (["--mix", "1"], 2, "several stores"),
+        (["--epoch-sampling", "rows"], 2, "--epoch-samples"),
     ],
     ids=str,
 )
@@ -113,6 +125,7 @@ def test_doctor(stores):
     assert text.exit_code == 0, text.stderr
     assert "design effect of batches of 16" in text.stdout
     assert "bound by: " in text.stdout
+    assert re.search(r"a training step on 16 rows takes more than [\d.]+ ms", text.stdout)
     found = invoke("doctor", stores[0].root, "--batch-size", 16, "--device", "cpu", "--group-blocks", 1, "--json")
     measured = json.loads(found.stdout)
     assert [stage["name"] for stage in measured["stages"]] == ["read", "decode", "gather"]
@@ -120,3 +133,4 @@ def test_doctor(stores):
     # Batches of 16 from blocks of 16: all of one block, where a perfect shuffle of 96 rows gives 1 + 15 * 15 / 95.
     assert measured["effect_mean"] == measured["effect_worst"] == pytest.approx(16 / (1 + 15 * 15 / 95))
     assert measured["plan"]["expected_peak"] > 0
+    assert measured["bound"] == min(measured["stages"], key=lambda stage: stage["rows_per_s"])["name"]
