@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 TORCH_INDEX ?=
 WORKERS ?= 2
 
-.PHONY: help install quickstart test test-services lint types format clean bench-fidelity bench-encode bench-store bench-window bench-overlap bench-loader
+.PHONY: help install quickstart test test-services lint types format clean bench-fidelity bench-encode bench-store bench-window bench-overlap bench-loader bench-loss bench-students ablation
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,6 +51,18 @@ bench-window: install  ## memory of streaming 0.4 and 4 GB in a limited address 
 STORE   ?= quickstart/train.kd
 bench-overlap: install  ## what streaming adds to a training step; STORE=, BENCH="--preset tiny --json OUT"
 	$(BIN)/python tools/bench/overlap.py $(STORE) $(BENCH)
+
+bench-loss: install  ## time and memory of the distillation head beside cross-entropy; BENCH="--tokens 4096 --dim 768 --json OUT"
+	$(BIN)/python tools/bench/loss.py $(BENCH)
+
+STORES  ?= quickstart/train.kd
+VAL     ?= quickstart/val.kd
+START   ?= quickstart/student/final_model
+bench-students: install  ## students of stored signals and of dense logits; STORES=, VAL=, TEACHER=, BENCH="--json OUT"
+	$(BIN)/python tools/bench/students.py $(STORES) --val $(VAL) --teacher $(TEACHER) $(BENCH)
+
+ablation: install  ## what each loss component moves by itself; STORE=, VAL=, START=, BENCH="--json OUT"
+	$(BIN)/python tools/ablation.py $(STORE) --val $(VAL) --start $(START) $(BENCH)
 
 lint: install  ## ruff
 	$(BIN)/ruff check .

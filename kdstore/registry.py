@@ -8,7 +8,7 @@ through an entry point in the group ``kdstore.codecs``.
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
@@ -27,11 +27,14 @@ class Registry(Generic[T]):
         What a component is called in messages, e.g. ``"codec"``.
     package
         Package whose public modules each hold the component of the same name; also the entry-point group.
+    besides
+        Public modules of the package that hold none.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, besides: Collection[str] = ()) -> None:
         self.kind = kind
         self.package = package
+        self._besides = {*besides}
         self._components: dict[str, T] = {}
         self._origins: dict[str, str] = {}
 
@@ -111,7 +114,8 @@ class Registry(Generic[T]):
 
     def _modules(self) -> set[str]:
         path = importlib.import_module(self.package).__path__
-        return {module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_")}
+        public = {module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_")}
+        return public - self._besides
 
     def _entry_points(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self.package)}

@@ -1,8 +1,9 @@
 """Checkpoints and models as directories that appear whole or not at all.
 
 A checkpoint ``checkpoints/step-00000500/`` holds ``model.safetensors``, ``state.pt``, and in ``checksums.json`` the
-size and SHA-256 of both. The state is optimizer, loss scaler, loader, random generators and counters, written by
-``torch.save`` and read back with ``weights_only=True``, which unpickles nothing but tensors and plain containers.
+size and SHA-256 of both. The state is optimizer, loss scaler, loss weights, loader, random generators and counters,
+written by ``torch.save`` and read back with ``weights_only=True``, which unpickles nothing but tensors and plain
+containers.
 """
 
 import re
@@ -22,7 +23,7 @@ from kdstore.store.files import FileRecord, file_record, read_bounded
 from kdstore.validation import parse
 
 State = dict[str, Any]
-STATE_KEYS = {"loader", "optimizer", "scaler", "progress", "rng", "cuda_rng", "val_fingerprint"}
+STATE_KEYS = {"loader", "optimizer", "scaler", "weights", "progress", "rng", "cuda_rng", "val_fingerprint"}
 _WEIGHTS, _STATE, _CHECKSUMS = "model.safetensors", "state.pt", "checksums.json"
 # What a killed run may leave: directories of `publish`, and files of `atomic.replacing`.
 _DIRECTORIES = re.compile(r"\.(?P<name>final_model|best_model|tokenizer|step-\d+)(?P<end>-\w{8}|\.old)")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator
 
@@ -22,6 +22,10 @@ from kdstore.validation import parse
 Recipe = dict[str, dict[str, Any]]
 MAX_INT: Final = 2**31 - 1
 PLACEHOLDERS: Final = ("run", "train", "val")
+
+
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
@@ -121,13 +125,61 @@ class ScheduleConfig(Section):
 
 
 class LossConfig(Section):
-    """alpha * cross-entropy + (1 - alpha) * distillation."""
+    """The weighted sum of loss components; see `kdtrain.weights`."""
 
-    alpha: float = Field(default=0.5, ge=0, le=1, description="Weight of the labels' cross-entropy.")
-    temperature: float = Field(
-        default=4.0, gt=0, le=1000, description="Softens teacher and student in the distillation loss."
+    loss_function: Literal["traditional", "enhanced", "ast_enhanced", "multi_component"] = Field(
+        default="multi_component",
+        description="Components: ce kl; ce kl pans; ce kl ast; or focal jsd semantic.",
     )
-    distillation: str = Field(default="kl", description="Component that compares with the teacher: kl or jsd.")
+    loss_components: tuple[str, ...] = Field(
+        default=(), description="Components by name instead, such as: focal jsd semantic contrastive."
+    )
+    loss_weights: tuple[Weight, ...] = Field(default=(), description="Their weights, in the same order.")
+    pans_weight: Weight = Field(default=0.1, description="Weight of pans without --loss-weights.")
+    ast_weight: Weight = Field(default=0.1, description="Weight of ast without --loss-weights.")
+    semantic_loss_scale: Weight = Field(default=5.0, description="Multiplies the weight of semantic (beta).")
+    alpha: float = Field(
+        default=0.5, ge=0, le=1, description="Share of the labels (ce, focal); the teacher (kl, jsd) has the rest."
+    )
+    enable_dynamic_weighting: bool = Field(
+        default=False, description="Weights go from their start to their end over training, and alpha rises."
+    )
+    start_weights: tuple[Weight, ...] = Field(
+        default=(), description="Where dynamic weights start, in the order of the components."
+    )
+    end_weights: tuple[Weight, ...] = Field(default=(), description="Where dynamic weights end.")
+    weight_shape: Literal["linear", "cosine"] = Field(default="linear", description="The way between them.")
+    introduce_at: tuple[Share, ...] = Field(
+        default=(), description="The share of training after which each component begins to count."
+    )
+    normalize_components: bool = Field(
+        default=False, description="Divide each component by the running average of its size."
+    )
+    temperature: float = Field(
+        default=4.0, ge=0.05, le=100, description="Softens teacher and student where they are compared."
+    )
+    temperature_decay: bool = Field(default=True, description="Let the temperature fall over training.")
+    final_temperature: float = Field(
+        default=1.5, ge=0.05, le=100, description="Where it falls to, unless it is below from the start."
+    )
+    temperature_shape: Literal["exponential", "linear", "cosine"] = Field(
+        default="exponential", description="The way between them."
+    )
+    enable_token_weighting: bool = Field(
+        default=False, description="Let tokens that decide an assertion count more in ce and focal."
+    )
+    critical_token_weight: float = Field(
+        default=2.0, ge=1.5, le=4, description="How much they count; other tokens count 1."
+    )
+    semantic_embedding: str | None = Field(
+        default=None, description="The store's embedding for semantic; needed where it has several."
+    )
+    contrastive_embedding: str | None = Field(
+        default=None, description="The store's embedding for contrastive; codebert where there is one."
+    )
+    ast_samples: int = Field(
+        default=2, ge=1, le=MAX_INT, description="Rows of a batch for which ast lets the student write."
+    )
     max_angle: float = Field(
         default=10.0,
         gt=0,

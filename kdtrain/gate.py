@@ -23,28 +23,41 @@ def check_signal(store: Store, codec: Codec[Any], mix: Mix, config: LossConfig) 
         The codec cannot serve a component or the temperature at all; or the gradient that it gives lies further
         from the full teacher's than ``max_angle``, and nobody accepted that.
     """
-    codec.check_temperature(mix.temperature)
+    lowest, highest = mix.temperatures
+    _check_served(store, codec, lowest, highest)
     notes = []
     for name in mix.compared:
         codec.check_divergence(name)
         records = measured(store.head.codec, name)
-        worst = governing(records, mix.temperature)
+        worst = worst_between(records, lowest, highest)
         if worst is None:
             notes.append(
                 f"{store.root}: nobody measured how true its signal is for {name!r}. Stores of very few rows and "
                 "imported candidates have no such numbers; --max-angle is not applied."
             )
             continue
-        if not records[0].temperature <= mix.temperature <= records[-1].temperature:
-            notes.append(
-                f"{store.root}: its signal was measured for {name!r} at T = {records[0].temperature:g} to "
-                f"{records[-1].temperature:g}, not at {mix.temperature:g}; the nearest counts."
-            )
+        notes += [
+            f"{store.root}: its signal was measured for {name!r} at T = {records[0].temperature:g} to "
+            f"{records[-1].temperature:g}, not at {temperature:g}; the nearest counts."
+            for temperature in sorted({lowest, highest})
+            if not records[0].temperature <= temperature <= records[-1].temperature
+        ]
         if worst.angle_deg > config.max_angle:
             if not config.accept_infidelity:
-                raise CapabilityError(_refusal(store, worst, records, mix.temperature, config.max_angle))
+                raise CapabilityError(_refusal(store, worst, records, (lowest, highest), config.max_angle))
             notes.append(f"{store.root}: {_found(worst)}, accepted by --accept-infidelity.")
     return notes
+
+
+def _check_served(store: Store, codec: Codec[Any], lowest: float, highest: float) -> None:
+    if codec.temperatures is not None and lowest != highest:
+        raise CapabilityError(
+            f"Expected one of the temperatures that the signal of {store.root} serves "
+            f"({', '.join(f'{T:g}' for T in codec.temperatures)}). Got all from {highest:g} down to {lowest:g}. Pass "
+            "--no-temperature-decay, or build the store with --codec lowrank."
+        )
+    for temperature in (lowest, highest):
+        codec.check_temperature(temperature)
 
 
 def measured(codec: CodecRecord | None, divergence: str) -> list[Fidelity]:
@@ -75,16 +88,27 @@ def governing(records: Sequence[Fidelity], temperature: float) -> Fidelity | Non
     return max(nearest, key=lambda record: record.angle_deg, default=None)
 
 
-def _refusal(store: Store, worst: Fidelity, records: Sequence[Fidelity], temperature: float, limit: float) -> str:
-    lower = [r.temperature for r in records if r.temperature < temperature and r.angle_deg <= limit]
+def worst_between(records: Sequence[Fidelity], lowest: float, highest: float) -> Fidelity | None:
+    """The worst of the records to go by at some temperatures; None where there is none."""
+    within = [record.temperature for record in records if lowest < record.temperature < highest]
+    found = [governing(records, temperature) for temperature in (lowest, *within, highest)]
+    return max(filter(None, found), key=lambda record: record.angle_deg, default=None)
+
+
+def _refusal(
+    store: Store, worst: Fidelity, records: Sequence[Fidelity], temperatures: tuple[float, float], limit: float
+) -> str:
+    lowest, highest = temperatures
+    lower = [r.temperature for r in records if r.temperature < highest and r.angle_deg <= limit]
+    constant = "" if lowest == highest else " --no-temperature-decay"
     ways = [
         f"build it with --codec lowrank{f' --target-angle {limit:g}' if worst.codec == 'lowrank' else ''}",
-        *(f"train at --temperature {T:g}" for T in sorted(lower)[-1:]),
+        *(f"train at --temperature {T:g}{constant}" for T in sorted(lower)[-1:]),
         "pass --accept-infidelity",
     ]
     return (
         f"Expected a gradient within {limit:g} degrees of the full teacher's (--max-angle) from {store.root} at "
-        f"T = {temperature:g}. Got {_found(worst)}. {_either(ways)}."
+        f"T = {highest:g}{f' to {lowest:g}' if lowest < highest else ''}. Got {_found(worst)}. {_either(ways)}."
     )
 
 

@@ -1,6 +1,7 @@
 """The loaders of a run, from its configuration; together they keep to the memory that streaming may take."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -16,8 +17,15 @@ from kdtrain.stream.plan import default_limit
 _VAL_GROUP_BLOCKS = 8  # nothing is shuffled there, so that small groups will do
 
 
+class Needs(NamedTuple):
+    """What of a store is read beside tokens: the teacher's signal, and embeddings by name."""
+
+    signal: bool
+    embeddings: tuple[str, ...] = ()
+
+
 def make_loaders(
-    train: Sequence[Store], val: Store | None, config: Config, device: torch.device, *, signal: bool
+    train: Sequence[Store], val: Store | None, config: Config, device: torch.device, needs: Needs
 ) -> tuple[Loader | Mixture, Loader | None]:
     """The training loader, a mixture where there are several stores, and the validation loader.
 
@@ -29,12 +37,12 @@ def make_loaders(
     if config.data.mix and len(train) == 1:
         raise UsageError("Expected several stores with --mix. Got one. Name more stores, or leave --mix out.")
     limit = config.data.ram_limit or default_limit()
-    val_loader = _validation(val, config, device, limit, signal=signal) if val else None
+    val_loader = _validation(val, config, device, limit, needs) if val else None
     if val_loader:
         limit -= val_loader.plan.expected_peak
     found = []
     for left in range(len(train), 0, -1):
-        loader = training_loader(train[-left], config, device, max(1, limit // left), signal=signal)
+        loader = training_loader(train[-left], config, device, max(1, limit // left), needs)
         limit -= loader.plan.expected_peak
         found.append(loader)
     if len(found) == 1:
@@ -42,7 +50,7 @@ def make_loaders(
     return Mixture(found, config.data.mix or [1.0] * len(found), _seed(config)), val_loader
 
 
-def training_loader(store: Store, config: Config, device: torch.device, limit: int, *, signal: bool) -> Loader:
+def training_loader(store: Store, config: Config, device: torch.device, limit: int, needs: Needs) -> Loader:
     """The loader of one training store within ``limit`` bytes."""
     data = config.data
     most = min(store.rows, data.max_train_samples or store.rows)
@@ -56,7 +64,8 @@ def training_loader(store: Store, config: Config, device: torch.device, limit: i
     loader_config = LoaderConfig(
         batch_rows=data.batch_size,
         order=order,
-        signal=signal,
+        signal=needs.signal,
+        embeddings=needs.embeddings,
         max_rows=data.max_train_samples,
         last=data.last_batch,
         length_grouped=data.length_grouped,
@@ -67,11 +76,12 @@ def training_loader(store: Store, config: Config, device: torch.device, limit: i
     return Loader(store, loader_config, device)
 
 
-def _validation(store: Store, config: Config, device: torch.device, limit: int, *, signal: bool) -> Loader:
+def _validation(store: Store, config: Config, device: torch.device, limit: int, needs: Needs) -> Loader:
     loader_config = LoaderConfig(
         batch_rows=config.data.batch_size,
         order=OrderConfig(_seed(config), group_blocks=_VAL_GROUP_BLOCKS, shuffle=False),
-        signal=signal,
+        signal=needs.signal,
+        embeddings=needs.embeddings,
         max_rows=config.data.max_val_samples,
         ram_limit=limit,
         residency="window",

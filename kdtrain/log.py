@@ -5,8 +5,10 @@ Columns of ``training_metrics.csv``, one row per optimizer step (``split`` train
 =================  =====================================================================================
 step, epoch        optimizer steps done; pass over the data, from 1 (0: before the first step)
 split              ``train`` or ``val``
-loss               weighted total, mean per label token, nats
-<component>_loss   each component's mean per label token, before its weight
+loss               sum of the means, weighted: with the step's weights, or on validation rows with the last step's
+<component>_loss   each component's mean per label token, or per row, before its weight
+<component>_weight what it was multiplied by (train only)
+temperature        T at which teacher and student were compared (train only)
 lr, grad_norm      learning rate and gradient norm before clipping, of the step (train only)
 label_tokens       label tokens of the step or of the validation rows
 tokens_per_s       label tokens per second of the step or validation
@@ -18,7 +20,7 @@ elapsed_s          seconds of training, over all starts of the run
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -30,10 +32,11 @@ from kdstore.store import atomic
 from kdtrain.rundir import RunDir
 from kdtrain.stream.memory import rss_bytes
 
-_MEASURES = ("lr", "grad_norm", "label_tokens", "tokens_per_s", "data_wait_s", "rss_mb", "elapsed_s")
+_MEASURES = ("temperature", "lr", "grad_norm", "label_tokens", "tokens_per_s", "data_wait_s", "rss_mb", "elapsed_s")
 _GROUPS = {
     "loss": "Loss/total",
     "lr": "Hyperparams/learning_rate",
+    "temperature": "Hyperparams/temperature",
     "grad_norm": "Gradients/norm",
     **{name: f"Training/{name}" for name in ("tokens_per_s", "data_wait_s", "rss_mb")},
 }
@@ -57,8 +60,9 @@ class RunLog:
         The rows that are there are damaged; the line is named.
     """
 
-    def __init__(self, run: RunDir, components: Iterable[str], step: int) -> None:
-        self._columns = ["step", "epoch", "split", "loss", *(f"{name}_loss" for name in components), *_MEASURES]
+    def __init__(self, run: RunDir, components: Sequence[str], step: int) -> None:
+        of_components = [f"{name}_{kind}" for kind in ("loss", "weight") for name in components]
+        self._columns = ["step", "epoch", "split", "loss", *of_components, *_MEASURES]
         _keep_until(run.metrics, self._columns, step)
         self._file = run.metrics.open("a", encoding="utf-8", newline="")
         self._csv = csv.DictWriter(self._file, self._columns)
@@ -96,6 +100,8 @@ def _tag(name: str, split: str) -> str | None:
         return f"Validation/{name}"
     if name.endswith("_loss"):
         return f"Loss_Raw/{name.removesuffix('_loss')}"
+    if name.endswith("_weight"):
+        return f"Weights/{name.removesuffix('_weight')}"
     return _GROUPS.get(name) if split == "train" else None
 
 

@@ -1,6 +1,7 @@
 """Command-line options made from the configuration's fields, so that each is described once."""
 
 from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -12,18 +13,60 @@ from kdstore.errors import UsageError
 from kdtrain.config import Config, read_recipe, resolve, section_of, sections
 
 F = TypeVar("F", bound=Callable[..., Any])
+_RECIPE_ONLY = {"after"}
 
 
-class _Numbers(click.ParamType[tuple[float, ...]]):
-    """Numbers with commas between them."""
+class _Several(click.ParamType[tuple[Any, ...]]):
+    """Values with commas between them."""
 
-    name = "numbers"
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+        self.name = "names" if kind is str else "numbers"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            return tuple(float(number) for number in value.split(","))
+            return tuple(self.kind(one.strip()) for one in value.split(","))
         except ValueError:
             self.fail(f"{value!r} is not numbers such as 3,1.", param, ctx)
+
+    def takes(self, word: str) -> bool:
+        """Whether a word on the command line may be one more value."""
+        if self.kind is str:
+            from kdtrain.losses import LOSSES  # imports torch, which `--help` must not
+
+            # A slip of the pen too, so that it is refused as one.
+            return not Path(word).exists() and all(
+                bool(get_close_matches(one, LOSSES.names(), n=1)) for one in word.split(",")
+            )
+        try:
+            float(word)
+        except ValueError:
+            return False
+        return True
+
+
+class RunCommand(click.Command):
+    """A command whose lists can be given with commas or, as the predecessor's were, as several words."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Join the words of a list first."""
+        kinds = {
+            name: parameter.type
+            for parameter in self.params
+            for name in parameter.opts
+            if isinstance(parameter.type, _Several)
+        }
+        joined: list[str] = []
+        values = 0  # of the list that the last words belong to
+        kind: _Several | None = None
+        for word in args:
+            if kind and (values == 0 or kind.takes(word)):
+                joined[-1:] = [joined[-1], word] if values == 0 else [f"{joined[-1]},{word}"]
+                values += 1
+                continue
+            joined.append(word)
+            kind, values = kinds.get(word.replace("_", "-")), 0
+        return super().parse_args(ctx, joined)
 
 
 def run_options(recipe: str, skip: Collection[str] = ()) -> Callable[[F], F]:
@@ -67,8 +110,7 @@ def run_options(recipe: str, skip: Collection[str] = ()) -> Callable[[F], F]:
         ]
         for section, kind in sections().items():
             for name, field in kind.model_fields.items():
-                # A list of arguments is for recipes only.
-                if name not in skip and field.annotation != tuple[str, ...]:
+                if name not in skip and name not in _RECIPE_ONLY:
                     options.append(_option(name, field, getattr(getattr(defaults, section), name)))
         for option in reversed(options):
             function = option(function)
@@ -103,6 +145,10 @@ def configure(recipe: str, options: Mapping[str, Any], forced: Mapping[str, Any]
         raise UsageError("Expected --model-name or --from-scratch. Got both. Leave one out.")
     if "model_name" in given:
         given["from_scratch"] = None  # what a recipe says of it no longer counts
+    if "loss_function" in given:
+        given = {"loss_components": (), **given}
+    if "loss_components" in given:
+        given = {"loss_weights": (), "start_weights": (), "end_weights": (), "introduce_at": (), **given}
     if given.pop("enable_epoch_sampling", False):
         if not {"max_train_samples"} <= given.keys() or "epoch_samples" in given:
             raise UsageError(
@@ -118,9 +164,9 @@ def configure(recipe: str, options: Mapping[str, Any], forced: Mapping[str, Any]
 def _option(name: str, field: FieldInfo, default: Any) -> Callable[[F], F]:
     if field.annotation is bool:
         # No default: what is not given leaves the recipe's value alone.
-        return click.option(
-            f"--{name.replace('_', '-')}", name, is_flag=True, default=None, help=field.description
-        )  # fmt: skip
+        option = f"--{name.replace('_', '-')}"
+        names = f"{option}/--no-{option[2:]}" if default else option
+        return click.option(names, name, is_flag=True, default=None, help=field.description)
     shown = "" if default in (None, ()) else f"  [default: {default}]"
     return click.option(
         f"--{name.replace('_', '-')}", name, type=_type(field.annotation), default=None,
@@ -131,8 +177,8 @@ def _option(name: str, field: FieldInfo, default: Any) -> Callable[[F], F]:
 def _type(annotation: Any) -> Any:
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation))
-    if annotation == tuple[float, ...]:
-        return _Numbers()
+    if get_origin(annotation) is tuple:
+        return _Several(str if get_args(annotation)[0] is str else float)
     inner = [kind for kind in get_args(annotation) if kind is not type(None)]
     kind = inner[0] if inner else annotation
     return str if kind is ByteSize else kind  # pydantic reads the units

@@ -20,12 +20,17 @@ from kdstore.errors import KDError, TrainingError
 from kdstore.store.reader import Store
 from kdtrain import checkpoint, preflight
 from kdtrain.config import Config
-from kdtrain.loaders import make_loaders
+from kdtrain.loaders import Needs, make_loaders
 from kdtrain.log import RunLog
-from kdtrain.mix import Mix, distillation_mix
+from kdtrain.losses import SampleLoss
+from kdtrain.losses._parsing import ParserPool
+from kdtrain.mix import Mix
 from kdtrain.models import seq2seq
+from kdtrain.policy import Policy
 from kdtrain.rundir import RunDir
 from kdtrain.stream.mixture import Mixture
+from kdtrain.student import Student
+from kdtrain.tokens import CriticalTokens
 from kdtrain.trainer import Summary, Trainer
 
 
@@ -51,7 +56,7 @@ def settle(config: Config) -> tuple[torch.device, Mix]:
     resolve_dtype(config.run.dtype, device)
     if config.model.from_scratch:
         seq2seq.check_preset(config.model.from_scratch)
-    return device, distillation_mix(config.loss)
+    return device, Mix(config.loss)
 
 
 def train(stores: Stores, config: Config, run: RunDir, *, resume: bool) -> Summary:
@@ -63,25 +68,39 @@ def train(stores: Stores, config: Config, run: RunDir, *, resume: bool) -> Summa
         See `kdstore.errors`; nothing is written before all checks have passed.
     """
     device, mix = settle(config)
-    loaders = make_loaders(stores.train, stores.val, config, device, signal=mix.needs_signal)
+    columns = mix.columns([*stores.train, *filter(None, [stores.val])])
+    needs = Needs(mix.needs_signal, tuple({column for column, _ in columns.values()}))
+    loaders = make_loaders(stores.train, stores.val, config, device, needs)
     notes = preflight.check_stores(stores.train, stores.val, config, mix)
     torch.manual_seed(config.run.seed)
-    model = _model(stores.train[0], config, mix)
-    run.record(config)
+    first = stores.train[0]
+    tokenizer = AutoTokenizer.from_pretrained(first.tokenizer_path)
+    with ParserPool() as parsers:
+        policy = Policy(tokenizer, first.head.tokenizer, first.head.limits.max_output_tokens, parsers)
+        sampled = any(issubclass(kind, SampleLoss) for kind in mix.kinds.values())
+        student = Student(_model(first, config, mix), mix.names, columns, policy if sampled else None)
+        critical = CriticalTokens.of(first) if config.loss.enable_token_weighting else None
+        trainer = Trainer(student, tokenizer, critical, *loaders, config, device, run)
+        return _fit(trainer, stores, notes, resume=resume)
+
+
+def _fit(trainer: Trainer, stores: Stores, notes: list[str], *, resume: bool) -> Summary:
+    """Train, and log it."""
+    run = trainer.run
+    run.record(trainer.config)
     if resume:
         checkpoint.sweep(run.root)
         checkpoint.sweep(run.checkpoints)
-    tokenizer = AutoTokenizer.from_pretrained(stores.train[0].tokenizer_path)
-    trainer = Trainer(model, tokenizer, mix, *loaders, config, device, run)
     step = trainer.resume() if resume else None
     if resume:
         note(f"no checkpoint in {run.root}: starting fresh" if step is None else f"continuing after step {step}")
-    trained = loaders[0].loaders if isinstance(loaders[0], Mixture) else [loaders[0]]
+    loader = trainer.train_loader
+    trained = loader.loaders if isinstance(loader, Mixture) else [loader]
     notes += [f"streaming {loader.store.root}: {loader.describe()}" for loader in trained]
     for line in notes:
         note(line)
-    with RunLog(run, mix.weights, step or 0) as log, progress("training", trainer.total_steps) as bar:
-        log.say(_opening(trainer, stores, device, step))
+    with RunLog(run, trainer.weights.names, step or 0) as log, progress("training", trainer.total_steps) as bar:
+        log.say(_opening(trainer, stores, step))
         for line in notes:
             log.say(line)
         try:
@@ -154,7 +173,7 @@ def _model(store: Store, config: Config, mix: Mix) -> seq2seq.Model:
     return model
 
 
-def _opening(trainer: Trainer, stores: Stores, device: torch.device, step: int | None) -> str:
+def _opening(trainer: Trainer, stores: Stores, step: int | None) -> str:
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     train = " and ".join(
         f"training store {store.root} ({store.rows:,} rows, fingerprint {store.manifest.fingerprint})"
@@ -162,7 +181,7 @@ def _opening(trainer: Trainer, stores: Stores, device: torch.device, step: int |
     )
     val = f", validation store {stores.val.root} ({stores.val.rows:,} rows)" if stores.val else ""
     return (
-        f"{'continuing after step ' + str(step) if step else 'starting'}: {parameters:,} parameters on {device} in "
-        f"{trainer.config.run.dtype}, {trainer.total_steps:,} steps, {train}{val}, "
+        f"{'continuing after step ' + str(step) if step else 'starting'}: {parameters:,} parameters "
+        f"on {trainer.device} in {trainer.config.run.dtype}, {trainer.total_steps:,} steps, {train}{val}, "
         f"config sha256 {trainer.config.sha256()[:16]}, torch threads {torch.get_num_threads()}"
     )

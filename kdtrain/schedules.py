@@ -1,6 +1,11 @@
-"""The course of the learning rate, as pure functions of the step."""
+"""The course of what changes over training, as pure functions of the step: learning rate, temperature, weights."""
+
+import math
+from typing import Literal
 
 AUTOMATIC_WARMUP = 0.15
+
+Shape = Literal["linear", "cosine", "exponential"]
 
 
 def warmup_length(warmup_steps: int, total_steps: int) -> int:
@@ -17,3 +22,21 @@ def linear(step: int, warmup: int, total: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return (total - step) / max(1, total - warmup)
+
+
+def share_done(step: int, total: int) -> float:
+    """How much of training lies behind ``step``, counted from 0: 0 at the first, 1 at the last."""
+    return min(1.0, step / max(1, total - 1))
+
+
+def interpolate(start: float, end: float, share: float, shape: Shape) -> float:
+    r"""From ``start`` at a share of 0 to ``end`` at 1.
+
+    With s the share: linear :math:`a + (b - a) s`; cosine :math:`a + (b - a) (1 - \cos \pi s) / 2`; exponential
+    :math:`a (b / a)^s`, for which both ends must be above 0.
+    """
+    if shape == "exponential":
+        return float(start * (end / start) ** share)
+    if shape == "cosine":
+        share = (1 - math.cos(math.pi * share)) / 2
+    return start + (end - start) * share

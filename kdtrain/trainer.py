@@ -1,11 +1,13 @@
 """One training loop for teachers and students.
 
-An optimizer step takes several batches (accumulation). Its loss is the weighted sum over all their label tokens
-divided by the number of those tokens, so that how rows are cut into batches changes nothing.
+An optimizer step takes several batches (accumulation). Every component is divided by the label tokens, or rows, of
+all of them, so that how rows are cut into batches changes nothing.
 """
 
 import math
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -22,14 +24,19 @@ from kdstore.errors import MismatchError, TrainingError, first_line
 from kdtrain import checkpoint
 from kdtrain.config import Config
 from kdtrain.log import RunLog
-from kdtrain.mix import LossOut, Mix
+from kdtrain.losses import LOSSES
+from kdtrain.losses.fused import LossOut
 from kdtrain.models import seq2seq
+from kdtrain.models.sampling import sample_key
 from kdtrain.rundir import RunDir
 from kdtrain.schedules import linear, warmup_length
-from kdtrain.stream.batch import IGNORED, Batch
+from kdtrain.stream.batch import Batch
 from kdtrain.stream.loader import Loader
 from kdtrain.stream.memory import rss_bytes
 from kdtrain.stream.mixture import Mixture
+from kdtrain.student import Step, Student
+from kdtrain.tokens import CriticalTokens
+from kdtrain.weights import Weights, lowest_temperature, temperature_at
 
 _IDS_IN_MESSAGE = 8
 
@@ -56,16 +63,16 @@ class Summary:
 
 
 class Trainer:
-    """Trains one model on one store.
+    """Trains one student on its stores.
 
     Parameters
     ----------
-    model
-        A seq2seq model in fp32.
+    student
+        Its model is in fp32.
     tokenizer
         Saved beside every model that is written.
-    mix
-        The loss.
+    critical
+        Finds the tokens that count more in label losses; None: all count alike.
     train, val
         Loaders; without ``val`` there is no best model.
     config
@@ -78,25 +85,28 @@ class Trainer:
 
     def __init__(
         self,
-        model: seq2seq.Model,
+        student: Student,
         tokenizer: Any,
-        mix: Mix,
+        critical: CriticalTokens | None,
         train: Loader | Mixture,
         val: Loader | None,
         config: Config,
         device: torch.device,
         run: RunDir,
     ) -> None:
-        self.model, self.tokenizer, self.mix = model.to(device), tokenizer, mix
+        self.student, self.model, self.tokenizer = student.to(device), student.model, tokenizer
+        self.critical = critical
         self.train_loader, self.val_loader = train, val
         self.config, self.device, self.run = config, device, run
         self.dtype = resolve_dtype(config.run.dtype, device)
-        self.optimizer = adamw(model, config)
+        self.optimizer = adamw(student, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.progress = Progress()
         self.steps_per_epoch = -(-train.batches // config.schedule.gradient_accumulation_steps)
         wanted = config.schedule.epochs * self.steps_per_epoch
         self.total_steps = min(wanted, config.schedule.max_steps or wanted)
+        self.weights = Weights(config.loss, self.total_steps)
+        self._per = {name: LOSSES.get(name).per for name in self.weights.names}
         self._warmup = warmup_length(config.schedule.warmup_steps, self.total_steps)
 
     def resume(self) -> int | None:
@@ -112,7 +122,7 @@ class Trainer:
         path = checkpoint.latest(self.run.checkpoints)
         if path is None:
             return None
-        state = checkpoint.load(path, self.model)
+        state = checkpoint.load(path, self.student)
         try:
             self._restore(state)
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -128,6 +138,7 @@ class Trainer:
         self.train_loader.load_state_dict(state["loader"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.weights.load_state_dict(state["weights"])
         self.progress = Progress(**state["progress"])
         torch.set_rng_state(state["rng"])
         if self.device.type == "cuda" and state["cuda_rng"] is not None:
@@ -165,7 +176,7 @@ class Trainer:
 
     def _epoch(self, log: RunLog, bar: Bar) -> int:
         """Steps to the end of the epoch, or of training; the label tokens trained on."""
-        self.model.train()
+        self.student.train()
         tokens = 0
         with closing(iter(self.train_loader)) as batches:
             while self.progress.step < self.total_steps:
@@ -189,45 +200,89 @@ class Trainer:
 
     def _step(self, micro: list[Batch]) -> dict[str, float]:
         """One optimizer step over some batches; what the log says of it."""
-        tokens = sum(batch.label_tokens for batch in micro)
-        outs = []
+        step, counts, outs = self.progress.step, self._counts(micro), []
+        weights = self.weights.at(step)
+        temperature = temperature_at(self.config.loss, step, self.total_steps)
+        coefficients = {name: weight / counts[self._per[name]] for name, weight in weights.items() if weight}
         for batch in micro:
-            out = self._loss(batch, self.train_loader)
+            out = self._loss(batch, self.train_loader, coefficients, temperature, step)
             self._check_finite(out, batch)
-            self.scaler.scale(out.total / tokens).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(out.total).backward()  # type: ignore[no-untyped-call]
             outs.append(out)
         lr = self.config.optimizer.lr * linear(self.progress.step, self._warmup, self.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.scaler.unscale_(self.optimizer)
-        norm = float(clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm))
+        norm = float(clip_grad_norm_(self.student.parameters(), self.config.optimizer.clip_norm))
         # With fp16 an overflow is expected now and then: the scaler skips the step and scales less.
         if not math.isfinite(norm) and not self.scaler.is_enabled():
             raise TrainingError(self._not_finite("the gradient's norm", norm, micro))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return {**_means(outs, tokens), "lr": lr, "grad_norm": norm, "label_tokens": tokens}
+        means = self._means(outs, counts)
+        self.weights.observe(means)
+        shown = {f"{name}_weight": weight for name, weight in weights.items() if name in self._per}
+        return {
+            **_columns(means, weights), **shown, "temperature": temperature, "lr": lr, "grad_norm": norm,
+            "label_tokens": counts["token"],
+        }  # fmt: skip
 
-    def _loss(self, batch: Batch, loader: Loader | Mixture) -> LossOut:
-        start_ids_BT = self.model.prepare_decoder_input_ids_from_labels(labels=batch.labels_BT)
+    def _counts(self, batches: Sequence[Batch]) -> dict[str, int]:
+        """What means are taken over."""
+        return {
+            "token": sum(batch.label_tokens for batch in batches),
+            "row": sum(batch.rows for batch in batches),
+            "sample": sum(self._samples(batch) for batch in batches),
+        }
+
+    def _samples(self, batch: Batch) -> int:
+        """Rows of a batch for which the student writes."""
+        return min(batch.rows, self.config.loss.ast_samples) if self.student.policy else 0
+
+    def _loss(
+        self,
+        batch: Batch,
+        loader: Loader | Mixture,
+        coefficients: Mapping[str, float],
+        temperature: float,
+        step: int,
+    ) -> LossOut:
+        seed, rows = self.config.run.seed, self._samples(batch)
+        ids = loader.sample_ids(batch, rows) if rows else []
+        settings = Step(
+            coefficients,
+            temperature,
+            loader.codec_of(batch),
+            [sample_key(seed, step, one) for one in ids],
+            self._token_weights(batch),
+        )
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits_BTV: Tensor = self.model(
-                input_ids=batch.input_ids_BS,
-                attention_mask=batch.attention_mask_BS,
-                decoder_input_ids=start_ids_BT,
-                use_cache=False,
-            ).logits
-        logits_LV = logits_BTV[batch.labels_BT != IGNORED].float()
-        return self.mix(logits_LV, batch.labels_L, loader.signal(batch, self.mix.temperature))
+            out: LossOut = self.student(batch, settings)
+        return out
+
+    def _token_weights(self, batch: Batch) -> Tensor | None:
+        if self.critical is None:
+            return None
+        return 1 + (self.config.loss.critical_token_weight - 1) * self.critical.mask(batch.labels_BT).float()
+
+    def _means(self, outs: Sequence[LossOut], counts: Mapping[str, int]) -> dict[str, float]:
+        """The mean of each component, by name."""
+        sums: dict[str, float] = {}
+        for out in outs:
+            for name, value in out.components.items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+        return {name: value / counts[self._per[name]] for name, value in sums.items()}
 
     def _validate(self, log: RunLog) -> None:
         """Measure the loss on the validation rows; keep the model when it is the best so far."""
         if self.val_loader is None:
             return
         start = time.monotonic()
-        means, tokens = self._evaluate(self.val_loader)
-        loss, at = means["loss"], self.progress
+        found, tokens = self._evaluate(self.val_loader)
+        self.weights.observe_validation(found)
+        means, at = _columns(found, self.weights.reference()), self.progress
+        loss = means["loss"]
         speed = {"label_tokens": tokens, "tokens_per_s": tokens / (time.monotonic() - start)}
         epoch = -(-at.step // self.steps_per_epoch)
         log.row(at.step, epoch, "val", means | speed | {"elapsed_s": at.elapsed_s})
@@ -241,12 +296,14 @@ class Trainer:
 
     @torch.no_grad()
     def _evaluate(self, loader: Loader) -> tuple[dict[str, float], int]:
-        self.model.eval()
-        tokens, outs = 0, []
+        """Means of the components over all rows, at the weights and temperature that training ends with."""
+        self.student.eval()
+        counts, outs = Counter[str](), []
+        temperature = lowest_temperature(self.config.loss)
         for batch in loader:
-            outs.append(self._loss(batch, loader))
-            tokens += batch.label_tokens
-        return _means(outs, tokens), tokens
+            outs.append(self._loss(batch, loader, self.weights.reference(), temperature, 0))
+            counts.update(self._counts([batch]))
+        return self._means(outs, counts), counts["token"]
 
     def _checkpoint_is_due(self) -> bool:
         # The end of an epoch has a checkpoint of its own, after validation.
@@ -259,13 +316,14 @@ class Trainer:
             "loader": self.train_loader.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "weights": self.weights.state_dict(),
             "progress": asdict(self.progress),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "val_fingerprint": self._val_fingerprint(),
         }
         step, keep = self.progress.step, self.config.run.keep_checkpoints
-        checkpoint.save(self.run.checkpoints, step, self.model, state, keep)
+        checkpoint.save(self.run.checkpoints, step, self.student, state, keep)
 
     def _check_finite(self, out: LossOut, batch: Batch) -> None:
         for name, value in out.components.items():
@@ -292,12 +350,10 @@ def adamw(model: torch.nn.Module, config: Config) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=config.optimizer.lr)
 
 
-def _means(outs: list[LossOut], tokens: int) -> dict[str, float]:
-    """Means per label token, by column of the log."""
-    means = {"loss": float(sum(out.total.detach() for out in outs)) / tokens}
-    for name in outs[0].components:
-        means[f"{name}_loss"] = float(sum(out.components[name] for out in outs)) / tokens
-    return means
+def _columns(means: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
+    """The weighted total and the means of components, by column of the log."""
+    total = sum(weights[name] * value for name, value in means.items())
+    return {"loss": total, **{f"{name}_loss": value for name, value in means.items()}}
 
 
 def _listed(means: dict[str, float]) -> str:

@@ -42,5 +42,5 @@ What to try next:
   kdstore inspect $out/train.kd              what the store holds, and how many bytes it takes
   kdstore preview $out/val.kd                tokens beside the teacher's candidates
   tensorboard --logdir $out/student/tensorboard
-  kdtrain student $out/train.kd --val $out/val.kd --recipe quickstart_student --distillation jsd --output-dir $out/jsd
+  kdtrain student $out/train.kd --val $out/val.kd --recipe quickstart_student --loss-components ce jsd --output-dir $out/jsd
 END

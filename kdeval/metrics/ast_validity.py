@@ -1,26 +1,10 @@
 """Share of predictions that parse as Java."""
 
-from collections.abc import Sequence
 from importlib.metadata import version
 from typing import ClassVar
 
-from javalang.parser import JavaSyntaxError, Parser
-from javalang.tokenizer import EndOfInput, JavaToken, LexerError, tokenize
-
 from kdeval.metrics import METRICS, Direction, Sample, SampleMean
-
-# What javalang raises on text that is not Java. Beyond its two own errors these are slips: `do {` ends in
-# StopIteration, the escape \u-bEf in ValueError, deep nesting in RecursionError.
-_NOT_JAVA = (
-    JavaSyntaxError,
-    LexerError,
-    StopIteration,
-    ValueError,
-    RecursionError,
-    IndexError,
-    TypeError,
-    AttributeError,
-)
+from kdstore.java import parses_as_statements
 
 
 @METRICS.register("ast_validity")
@@ -50,28 +34,3 @@ class AstValidity(SampleMean):
     def values(self, sample: Sample) -> tuple[float]:
         """Whether the prediction parses."""
         return (float(parses_as_statements(sample.prediction)),)
-
-
-def parses_as_statements(text: str) -> bool:
-    """Whether ``text`` is one Java statement or more, by javalang."""
-    try:
-        # The line break ends a trailing comment, which would swallow the brace.
-        tokens = list(tokenize(f"{{\n{text}\n}}"))
-        if not _parentheses_match(tokens):
-            return False
-        parser = Parser(tokens)
-        statements = parser.parse_block()
-        # Text such as `} {` closes our brace early and leaves a rest behind.
-        return bool(statements) and isinstance(parser.tokens.look(), EndOfInput)
-    except _NOT_JAVA:
-        return False
-
-
-def _parentheses_match(tokens: Sequence[JavaToken]) -> bool:
-    """Without this, javalang looks for ever for the end of an annotation like ``@A(``."""
-    depth = 0
-    for token in tokens:
-        depth += (token.value == "(") - (token.value == ")")
-        if depth < 0:
-            return False
-    return depth == 0

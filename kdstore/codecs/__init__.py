@@ -7,7 +7,7 @@ Losses know only these forms.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -19,7 +19,7 @@ from kdstore.codecs._sample import NEVER, Head, Output, Sample
 from kdstore.codecs._signal import DenseSignal, SampledSignal, Signal, SparseSignal
 from kdstore.errors import CapabilityError, CorruptStoreError, InputError
 from kdstore.registry import Registry
-from kdstore.schema import Arrays, SignalArray
+from kdstore.schema import KEPT, Arrays, SignalArray
 from kdstore.validation import parse
 
 __all__ = [
@@ -137,6 +137,18 @@ class Codec(ABC, Generic[C]):
         CapabilityError
             The codec keeps nothing that can serve this temperature.
         """
+
+    def pieces(self, arrays: Mapping[str, Tensor], sizes: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+        """Arrays, as `encode` gives them, cut into those of ``sizes`` positions each, one piece after the other."""
+        kept = [0] * len(sizes)
+        if (lengths := f"{KEPT}/lengths") in arrays:
+            kept = [int(piece_L.sum()) for piece_L in torch.split(arrays[lengths].long(), list(sizes))]
+        ragged = {array.name for array in self.arrays() if array.most}
+        split = {
+            name: torch.split(values, kept if name in ragged else list(sizes)) for name, values in arrays.items()
+        }
+        for index in range(len(sizes)):
+            yield {name: pieces[index] for name, pieces in split.items()}
 
     @property
     def temperatures(self) -> tuple[float, ...] | None:

@@ -42,7 +42,13 @@ def jsd(signal: Signal, student_logits_LV: Tensor, temperature: float) -> Tensor
     return temperature**2 / 2 * both_L
 
 
-DIVERGENCES: Final[dict[str, Divergence]] = {"kl": kl, "jsd": jsd}
+def reverse_kl(signal: Signal, student_logits_LV: Tensor, temperature: float) -> Tensor:
+    r"""Reverse KL of each position in nats, float [L]: :math:`T^2 \mathrm{KL}(q_T \| p_T)`, teacher p, student q."""
+    log_p_LC, log_q_LC = aligned_log_probs(signal, student_logits_LV, temperature)
+    return temperature**2 * relative_entropy(log_q_LC, log_p_LC)
+
+
+DIVERGENCES: Final[dict[str, Divergence]] = {"kl": kl, "jsd": jsd, "reverse_kl": reverse_kl}
 
 
 def relative_entropy(log_p_LC: Tensor, log_q_LC: Tensor) -> Tensor:

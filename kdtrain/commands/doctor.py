@@ -38,7 +38,7 @@ def doctor(store: Path, as_json: bool, **options: Any) -> None:
     from kdstore.encode.device import resolve_device
     from kdstore.store.reader import Store
     from kdtrain.config import resolve
-    from kdtrain.loaders import training_loader
+    from kdtrain.loaders import Needs, training_loader
     from kdtrain.stream.doctor import diagnose
     from kdtrain.stream.plan import default_limit
 
@@ -46,7 +46,7 @@ def doctor(store: Path, as_json: bool, **options: Any) -> None:
     opened = Store(store)
     device = resolve_device(config.run.device)
     limit = config.data.ram_limit or default_limit()
-    loader = training_loader(opened, config, device, limit, signal=opened.head.codec is not None)
+    loader = training_loader(opened, config, device, limit, Needs(opened.head.codec is not None))
     found = diagnose(loader)
     if as_json:
         settled = {"batch_size": config.data.batch_size, **asdict(loader.config.order)}

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from kdtrain.options import configure, run_options
+from kdtrain.config import LossConfig
+from kdtrain.options import RunCommand, configure, run_options
 
 
 class _Fraction(click.FloatRange):
@@ -18,7 +19,10 @@ class _Fraction(click.FloatRange):
         return number
 
 
-@click.command("teacher")
+_LOSS_OPTIONS = {"enable_token_weighting", "critical_token_weight"}
+
+
+@click.command("teacher", cls=RunCommand)
 @click.argument("rows", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--val-rows", type=click.Path(path_type=Path), multiple=True, help="Rows to validate on; repeatable.")
 @click.option(
@@ -29,7 +33,7 @@ class _Fraction(click.FloatRange):
     help="Without --val-rows: share of rows held out.",
 )
 @click.option("--task", default="java_assertion", show_default=True, help="What is predicted.")
-@run_options("java_teacher", skip=("alpha", "temperature", "distillation", "max_angle", "accept_infidelity", "mix"))
+@run_options("java_teacher", skip=("mix", *(LossConfig.model_fields.keys() - _LOSS_OPTIONS)))
 def teacher(
     rows: tuple[Path, ...],
     val_rows: tuple[Path, ...],
@@ -59,7 +63,7 @@ def teacher(
     from kdtrain.prepare import TeacherData, prepare
     from kdtrain.run import print_summary, run_after, settle, train
 
-    config = configure(recipe, options, forced={"alpha": 1.0})
+    config = configure(recipe, options, forced={"loss_components": ("ce",), "alpha": 1.0})
     run = rundir.claim(output_dir, config.model.from_scratch or config.model.model_name, resume=resume == "auto")
     settle(config)  # before anything is written: what is refused must leave the directory free
     stores = prepare(TeacherData(rows, val_rows, val_fraction, task), config, run)

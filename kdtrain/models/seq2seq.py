@@ -1,14 +1,16 @@
 """Encoder-decoder models of Hugging Face transformers: create one from a preset, and save one."""
 
 import json
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-from kdstore.errors import UnknownNameError
+from kdstore.errors import CapabilityError, UnknownNameError
 from kdstore.store.manifest import TokenizerRecord
 
 Model = Any
@@ -47,6 +49,56 @@ def presets() -> list[str]:
     """Names of the model presets, sorted."""
     directory = files("kdtrain").joinpath("models", "presets")
     return sorted(Path(file.name).stem for file in directory.iterdir())
+
+
+@dataclass(frozen=True)
+class States:
+    """What a model's output layer is given, float [B, T, D], and what its encoder said, float [B, S, D]."""
+
+    decoder_BTD: Tensor
+    encoder_BSD: Tensor
+
+
+def states(model: Model, labels_BT: Tensor, **inputs: Any) -> States:
+    """Run a model, teacher-forced on labels, without its output layer.
+
+    Parameters
+    ----------
+    model
+        One whose output layer `linear_head` accepts.
+    labels_BT
+        int64, `IGNORED` at padding.
+    inputs
+        What the model takes beside: ``input_ids`` or ``encoder_outputs``, and ``attention_mask``.
+    """
+    seen: list[Tensor] = []
+
+    def take(layer: torch.nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        seen.append(args[0])
+        return (args[0][:, :0],)  # nothing is left for it to compute
+
+    start_ids_BT = model.prepare_decoder_input_ids_from_labels(labels=labels_BT)
+    with linear_head(model).register_forward_pre_hook(take):
+        outputs = model(**inputs, decoder_input_ids=start_ids_BT, use_cache=False)
+    return States(seen[0], outputs.encoder_last_hidden_state)
+
+
+def linear_head(model: Model) -> torch.nn.Linear:
+    """The output layer.
+
+    Raises
+    ------
+    CapabilityError
+        It is not one linear map, or something follows it.
+    """
+    layer = model.get_output_embeddings()
+    following = getattr(model, "final_logits_bias", None)  # BART's, zeros unless its vocabulary has grown
+    if not isinstance(layer, torch.nn.Linear) or (following is not None and bool(following.any())):
+        raise CapabilityError(
+            f"Expected a student that ends in one linear layer. Got {type(model).__name__}. "
+            "Choose one of T5's family."
+        )
+    return layer
 
 
 def vocab_size(model: Model) -> int:

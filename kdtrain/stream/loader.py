@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset, get_worker_info
 
-from kdstore.codecs import Signal
+from kdstore.codecs import Codec, Signal
 from kdstore.errors import CapabilityError, EmptyInputError, MismatchError, UsageError
 from kdstore.store.reader import Store
 from kdtrain.stream.batch import Batch
@@ -165,6 +165,10 @@ class Loader(IterableDataset[Batch]):
         self.epoch, self.rows_yielded = self.epoch + 1, 0
         self._kept = shelf.leave(self._first_groups(self.epoch * self.rows))
 
+    def codec_of(self, batch: Batch) -> Codec[Any] | None:
+        """What reads the signal of a batch; None where it is not read."""
+        return self.codec
+
     def signal(self, batch: Batch, temperature: float) -> Signal | None:
         """The teacher's signal for a batch at ``temperature``; None where it is not read.
 
@@ -175,10 +179,10 @@ class Loader(IterableDataset[Batch]):
         """
         return self.codec.decode(batch.signal, temperature) if self.codec else None
 
-    def sample_ids(self, batch: Batch) -> list[str]:
-        """The ids of a batch's rows, read from the store; for messages."""
+    def sample_ids(self, batch: Batch, rows: int | None = None) -> list[str]:
+        """The ids of a batch's rows, or of the first of them, read from the store."""
         found = []
-        for part, block, row in batch.positions_BP.tolist():
+        for part, block, row in batch.positions_BP[:rows].tolist():
             found.append(self.store.part(part).read(block, block + 1, ["id"]).row(row)["id"])
         return found
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from kdstore.codecs import Signal
+from kdstore.codecs import Codec, Signal
 from kdstore.errors import MismatchError, UsageError
 from kdtrain.stream.batch import Batch
 from kdtrain.stream.loader import Loader
@@ -101,9 +101,13 @@ class Mixture(IterableDataset[Batch]):
         """See `Loader.signal`."""
         return self.loaders[batch.source].signal(batch, temperature)
 
-    def sample_ids(self, batch: Batch) -> list[str]:
+    def codec_of(self, batch: Batch) -> Codec[Any] | None:
+        """See `Loader.codec_of`."""
+        return self.loaders[batch.source].codec
+
+    def sample_ids(self, batch: Batch, rows: int | None = None) -> list[str]:
         """See `Loader.sample_ids`."""
-        return self.loaders[batch.source].sample_ids(batch)
+        return self.loaders[batch.source].sample_ids(batch, rows)
 
     def account(self, epoch: int) -> str:
         """What the epochs up to this one, counted from 0, took of every store: above 1 are repeats."""

@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(
         kdtrain.cli.main, "student", root / "train.kd", "--val", root / "val.kd", "--output-dir", root / "student",
         "--from-scratch", "micro", "--batch-size", 16, "--lr", 3e-3, "--epochs", 2, *sizes,
+        "--loss-function", "traditional",
     )  # fmt: skip
     run(kdeval.cli.main, "run", teacher, "--data", root / "val.kd", "--into", root / "teacher")
     run(kdeval.cli.main, "report", root / "student", "--teacher-run", root / "teacher", "--out", root / "report.html")
@@ -94,3 +97,21 @@ def test_the_report_shows_both_models(job: Path) -> None:
     assert "Teacher" in page
     assert "<svg" in page
     assert (job / "report.md").read_text().startswith("# ")
+
+
+def test_an_ablation_measures_a_component_before_and_after(job: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ablation.json"
+    command = [
+        sys.executable, EXAMPLES.parents[1] / "tools" / "ablation.py", job / "train.kd", "--val", job / "val.kd",
+        "--start", job / "student" / "final_model", "--steps", 12, "--lr", 1e-3, "--limit", 4, "--only", "pans,ce",
+        "--json", out,
+    ]  # fmt: skip
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    records = json.loads(out.read_text(encoding="utf-8"))
+    assert [record["name"] for record in records] == ["ce", "pans"]
+    for record in records:
+        before, after = record["components"][record["name"]]
+        assert after < before
+        assert record["step_ms"] > 0
+        assert {"f1", "bleu", "ast_validity", "critical_accuracy", "other_accuracy"} <= record["after"].keys()

@@ -9,10 +9,8 @@ from sacrebleu import BLEU
 
 from kdeval.metrics import METRICS, Sample
 from kdeval.metrics._text import java_tokens, lines, overlap_f1
-from kdeval.metrics.ast_validity import parses_as_statements
 
 JAVA_LIKE = st.text(alphabet="ab1 .,;(){}[]<>=+-\"'\\u@\n/*", max_size=40) | st.text(max_size=30)
-KEYWORDS = ["@", "@A", "(", ")", "{", "}", "final", "for", "do", "class", "a", ";", "->", "::", "<", ">", "case", "="]
 
 
 def value(name: str, *pairs: tuple[str, str]) -> dict[str, float]:
@@ -105,52 +103,6 @@ def test_token_metrics() -> None:
 def test_perplexity_of_an_absurd_loss_is_finite() -> None:
     samples = [Sample("1", "", "", "", token_count=1, nll_sum=1e6)]
     assert math.isfinite(METRICS.get("perplexity")().score(samples).values["perplexity"])
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "assertEquals(1, f(x));",
-        "assertTrue(a);\nassertNull(b);",
-        "assertThrows(E.class, () -> { f(); });",
-        'assertThat(x).isEqualTo("}");',
-        "assert x > 1 : y;",
-        "int x = 1; // one",
-    ],
-)
-def test_java_parses(text: str) -> None:
-    assert parses_as_statements(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "assertEquals(1, f(x))",
-        "assertEquals(1, ;",
-        "",
-        "// only a comment",
-        "/* open",
-        "} void x() {",
-        "}} class B { void t() {",
-        "} ; {",
-        '"unterminated',
-        "do {",
-        "\\u-bEf",
-        "(" * 5000,
-        "{" * 5000 + "}" * 5000,
-        "@A(",
-        "@ for ( a",
-        "@A ( throws x ) ) (",
-    ],
-)
-def test_other_text_does_not_parse_and_always_ends(text: str) -> None:
-    assert not parses_as_statements(text)
-
-
-@settings(max_examples=400, deadline=2000)
-@given(st.lists(st.sampled_from(KEYWORDS), max_size=14).map(" ".join) | JAVA_LIKE)
-def test_validity_is_decided_for_any_text(text: str) -> None:
-    assert parses_as_statements(text) in (True, False)
 
 
 @settings(max_examples=100)

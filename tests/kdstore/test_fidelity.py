@@ -57,7 +57,7 @@ def by_temperature(records: list[Fidelity], divergence: str = "kl") -> dict[floa
 def test_a_signal_that_keeps_everything_is_perfect(probe: Probe) -> None:
     found = measure([Subject(dense(probe, dtype="f32"), 0)], probe, frequencies(probe), batch_positions=40)[0]
     assert {(record.divergence, record.temperature) for record in found} == {
-        (divergence, T) for divergence in ("kl", "jsd") for T in (1.0, 2.0, 4.0)
+        (divergence, T) for divergence in ("kl", "jsd", "reverse_kl") for T in (1.0, 2.0, 4.0)
     }
     for record in found:
         assert record.angle_worst_deg < 0.05
@@ -116,7 +116,7 @@ def test_the_gradient_in_closed_form_is_autograds(probe: Probe) -> None:
 def test_what_a_codec_cannot_serve_is_not_measured(probe: Probe) -> None:
     codecs = [fit_codec("topk", {"temperatures": [1.0]}, probe.sample), fit_codec("sampled", {}, probe.sample)]
     topk, sampled = measure([Subject(codec, 0) for codec in codecs], probe, frequencies(probe))
-    assert {(r.divergence, r.temperature) for r in topk} == {("kl", 1.0), ("jsd", 1.0)}
+    assert {(r.divergence, r.temperature) for r in topk} == {("kl", 1.0), ("jsd", 1.0), ("reverse_kl", 1.0)}
     assert {(r.divergence, r.temperature) for r in sampled} == {("kl", 1.0)}
     assert sampled[0].kl_mean is None
 

@@ -87,7 +87,7 @@ def test_what_is_stored_is_as_true_as_the_sample_was(kdstore: Run, store: Path, 
     now = shown(kdstore, store, "--teacher", teacher, "--positions", 400)
     assert now["measured"] == "now"
     assert {(r["divergence"], r["temperature"]) for r in now["fidelity"]} == {
-        (loss, T) for loss in ("kl", "jsd") for T in (1.0, 2.0, 4.0)
+        (loss, T) for loss in ("kl", "jsd", "reverse_kl") for T in (1.0, 2.0, 4.0)
     }
     for new, old in zip(now["fidelity"], at_build, strict=False):
         assert 400 <= new["positions"] < 440

@@ -147,6 +147,13 @@ def stores(make_store, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def dense_stores(make_store, tmp_path_factory):
+    """The same rows with signals that serve every temperature, as the default loss needs them."""
+    root = tmp_path_factory.mktemp("dense")
+    return make_store(root / "train.kd", 96, codec="dense"), make_store(root / "val.kd", 24, codec="dense", seed=1)
+
+
+@pytest.fixture(scope="session")
 def model_dir(tokenizer_dir, vocab_size, tmp_path_factory) -> Path:
     """A pretrained-looking model of 10 thousand weights with dropout, with its tokenizer."""
     from transformers import T5Config, T5ForConditionalGeneration

@@ -10,14 +10,18 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kdstore.codecs import Codec
 from kdstore.store.reader import Store
-from kdtrain.mix import Mix
+from kdtrain.losses.ce import CrossEntropy
+from kdtrain.losses.fused import DistillationHead, Targets
+from kdtrain.losses.kl import ForwardKL
 from kdtrain.stream.batch import IGNORED, Batch
 from kdtrain.stream.config import LoaderConfig
 from kdtrain.stream.loader import Loader
@@ -25,6 +29,7 @@ from kdtrain.stream.order import OrderConfig
 
 BATCH_ROWS = 12
 EPOCHS = 2
+WEIGHTS = {"ce": 0.5, "kl": 0.5}
 
 
 class Student(nn.Module):
@@ -32,15 +37,19 @@ class Student(nn.Module):
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
-        self.embedding, self.head = nn.Embedding(vocab_size, 8), nn.Linear(8, vocab_size)
+        self.embedding = nn.Embedding(vocab_size, 8)
+        self.head = DistillationHead(nn.Linear(8, vocab_size), {"ce": CrossEntropy(), "kl": ForwardKL()})
 
-    def forward(self, batch: Batch | None) -> Tensor:
-        """Logits [L, V]; of no token where there is no batch."""
+    def forward(self, batch: Batch | None, codec: Codec[Any] | None) -> Tensor:
+        """The loss summed over label tokens; of no token where there is no batch."""
         if batch is None:
-            return self.head(self.embedding(torch.zeros(0, dtype=torch.int64)))
+            nothing = torch.zeros(0, dtype=torch.int64)
+            return self.head(self.embedding(nothing), Targets(nothing), WEIGHTS).total
         mask_BS1 = batch.attention_mask_BS[:, :, None]
         mean_BD = (self.embedding(batch.input_ids_BS) * mask_BS1).sum(1) / mask_BS1.sum(1)
-        return self.head(mean_BD.repeat_interleave((batch.labels_BT != IGNORED).sum(1), dim=0))
+        hidden_LD = mean_BD.repeat_interleave((batch.labels_BT != IGNORED).sum(1), dim=0)
+        targets = Targets(batch.labels_L, codec=codec, signal=batch.signal, temperature=2.0)
+        return self.head(hidden_LD, targets, WEIGHTS).total
 
 
 def summed(tokens: int) -> int:
@@ -59,13 +68,12 @@ def batches(loader: Loader) -> Iterator[Batch | None]:
     yield from [None] * left
 
 
-def setting(store: Store, rank: int = 0, world: int = 1, last: str = "pad") -> tuple[Loader, Mix, nn.Module]:
-    """A loader, a loss and an untrained student: the same for every run."""
+def setting(store: Store, rank: int = 0, world: int = 1, last: str = "pad") -> tuple[Loader, nn.Module]:
+    """A loader and an untrained student: the same for every run."""
     order = OrderConfig(seed=5, group_blocks=3)
     torch.manual_seed(0)
     return (
         Loader(store, LoaderConfig(BATCH_ROWS, order, rank=rank, world=world, last=last)),
-        Mix({"ce": 0.5, "kl": 0.5}, temperature=2.0),
         Student(store.head.vocab_size),
     )
 
@@ -89,7 +97,7 @@ def main() -> None:
 
 
 def train(options: argparse.Namespace, rank: int, world: int) -> None:
-    loader, mix, student = setting(Store(options.store), rank, world, options.last)
+    loader, student = setting(Store(options.store), rank, world, options.last)
     state_path, step = options.out / "state.pt", 0
     optimizer = optimizer_of(student)
     if state_path.exists():
@@ -109,20 +117,12 @@ def train(options: argparse.Namespace, rank: int, world: int) -> None:
                     os.kill(os.getpid(), signal.SIGKILL)
                 tokens = summed(batch.label_tokens if batch else 0)
                 # DDP takes the mean of the gradients; their sum over all tokens is wanted.
-                (loss(model, mix, loader, batch) * world / tokens).backward()
+                (model(batch, loader.codec) * world / tokens).backward()
                 optimizer.step()
                 optimizer.zero_grad()
                 if rank == 0:
                     save(state_path, loader, student, optimizer, step)
     torch.save(student.state_dict(), options.out / f"student-{options.attempt}-{rank}.pt")
-
-
-def loss(model: nn.Module, mix: Mix, loader: Loader, batch: Batch | None) -> Tensor:
-    """The loss summed over this rank's label tokens."""
-    logits_LV = model(batch)
-    if batch is None:
-        return logits_LV.sum()
-    return mix(logits_LV, batch.labels_L, loader.signal(batch, mix.temperature)).total
 
 
 def save(path: Path, loader: Loader, student: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:

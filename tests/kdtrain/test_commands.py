@@ -15,6 +15,10 @@ from click.testing import CliRunner
 
 from kdstore.store.manifest import ImportRecord
 from kdtrain.cli import main
+from kdtrain.config import LossConfig
+
+# What a store of top-k signals can serve.
+PLAIN = ("--loss-function", "traditional", "--no-temperature-decay")
 
 
 def invoke(*arguments):
@@ -32,10 +36,20 @@ def fails(result, code, *words):
 
 @pytest.fixture
 def student(stores, model_dir, tmp_path):
-    """Run ``kdtrain student`` on the small store: one step unless asked for more."""
+    """Run ``kdtrain student`` on the small store, on cross-entropy and KL: one step unless asked for more."""
 
     def run(*arguments, store=stores[0].root, name="run", model=("--model-name", model_dir), steps=1):
-        common = ["--output-dir", tmp_path / name, "--device", "cpu", "--max-steps", steps, "--no-after", *model]
+        common = [
+            "--output-dir",
+            tmp_path / name,
+            "--device",
+            "cpu",
+            "--max-steps",
+            steps,
+            "--no-after",
+            *model,
+            *PLAIN,
+        ]
         return invoke("student", store, "--val", stores[1].root, *common, *arguments)
 
     return run
@@ -52,13 +66,15 @@ def test_help_imports_no_torch():
 
 
 def test_student(student, tmp_path):
-    result = student("--temperature", 2, "--distillation", "jsd", "--alpha", 0.25)
+    result = student("--temperature", 2, "--loss-components", "ce", "jsd", "--alpha", 0.25)
     assert result.exit_code == 0, result.stderr
     assert "validation loss at start" in result.stdout
     config = (tmp_path / "run" / "config.json").read_bytes()
-    assert json.loads(config)["loss"] == {
-        "alpha": 0.25, "temperature": 2.0, "distillation": "jsd", "max_angle": 10.0, "accept_infidelity": False,
+    told = {
+        "loss_function": "traditional", "loss_components": ["ce", "jsd"], "alpha": 0.25, "temperature": 2.0,
+        "temperature_decay": False,
     }  # fmt: skip
+    assert json.loads(config)["loss"] == {**LossConfig().model_dump(mode="json"), **told}
     recorded = (tmp_path / "run" / "config.sha256").read_text().split()
     assert recorded == [hashlib.sha256(config).hexdigest(), "config.json"]
     assert "torch 2" in (tmp_path / "run" / "command.txt").read_text()
@@ -96,7 +112,7 @@ def test_settings_that_cannot_work_are_refused(student, tmp_path, make_store):
     fails(student("--dtype", "fp16"), 7, "bf16")
     fails(student("--device", "cuda:99"), 7, "cuda:99")
     fails(student("--batch-size", 0), 2, "batch_size")
-    fails(student("--distillation", "kll"), 2, "'kl'")
+    fails(student("--loss-components", "ce,kll"), 2, "'kll'", "'kl'")
     fails(student("--max-input-len", 32), 4, "32", "64", "--max-input-len")
     fails(student("--from-scratch", "tiny"), 2, "both")
     fails(student(model=("--from-scratch", "tinny")), 2, "tinny", "tiny")
@@ -167,7 +183,7 @@ def test_a_store_that_is_not_true_enough_is_refused(student, make_store, tmp_pat
     fails(student("--max-angle", 3, "--temperature", 1, store=store), 7, "3 degrees", "4.0 degrees")
     assert not (tmp_path / "run").exists()
     assert student("--temperature", 1, store=store, name="cold").exit_code == 0
-    assert student("--distillation", "jsd", store=store, name="jsd").exit_code == 0
+    assert student("--loss-components", "ce,jsd", store=store, name="jsd").exit_code == 0
     assert student("--max-angle", 34, store=store, name="wide").exit_code == 0
     assert student("--alpha", 1, store=store, name="labels").exit_code == 0
 
@@ -196,7 +212,8 @@ def test_a_recipe_may_accept_too(student, make_store, tmp_path):
 
 def test_draws_serve_one_loss_and_no_other(student, make_store, tmp_path):
     store = make_store(tmp_path / "drawn.kd", 40, codec="sampled", codec_config={"temperature": 2}).root
-    fails(student("--temperature", 2, "--distillation", "jsd", store=store), 7, "'sampled'", "Got 'jsd'", "lowrank")
+    asked = ("--temperature", 2, "--loss-components", "ce", "jsd")
+    fails(student(*asked, store=store), 7, "'sampled'", "Got 'jsd'", "lowrank")
     fails(student("--temperature", 1, store=store), 7, "2", "Got 1")
     result = student("--temperature", 2, store=store)
     assert result.exit_code == 0, result.stderr
@@ -226,7 +243,7 @@ def test_the_command_after_training(stores, model_dir, tmp_path):
         path = tmp_path / f"{name}.toml"
         path.write_text(recipe)
         common = ["--recipe", path, "--output-dir", tmp_path / name, "--model-name", model_dir, "--max-steps", 1]
-        return invoke("student", stores[0].root, *common, *arguments)
+        return invoke("student", stores[0].root, *common, *PLAIN, *arguments)
 
     assert run("good", RECIPE, "--val", stores[1].root).exit_code == 0
     assert (tmp_path / "good" / "after.txt").read_text() == str(stores[1].root)
@@ -323,7 +340,7 @@ def test_teacher_without_usable_rows(tmp_path):
 def test_ctrl_c_keeps_the_last_checkpoint(stores, model_dir, tmp_path):
     run = tmp_path / "run"
     command = [Path(sys.executable).with_name("kdtrain"), "student", stores[0].root, "--output-dir", run]
-    command += ["--model-name", model_dir, "--epochs", "2000", "--device", "cpu", "--checkpoint-steps", "5"]
+    command += [*PLAIN, "--model-name", model_dir, "--epochs", "2000", "--device", "cpu", "--checkpoint-steps", "5"]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list(run.glob("checkpoints/step-*")) and time.monotonic() < deadline:

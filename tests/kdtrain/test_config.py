@@ -25,7 +25,13 @@ def test_defaults_are_those_that_users_know():
     assert (config.data.batch_size, config.schedule.gradient_accumulation_steps, config.schedule.epochs) == (4, 1, 5)
     assert (config.optimizer.lr, config.optimizer.weight_decay, config.optimizer.clip_norm) == (3e-5, 0.01, 1.0)
     assert (config.data.max_input_len, config.data.max_output_len, config.run.seed) == (512, 128, 42)
-    assert (config.loss.temperature, config.loss.alpha, config.schedule.warmup_steps) == (4.0, 0.5, 0)
+    loss = config.loss
+    assert (loss.temperature, loss.alpha, config.schedule.warmup_steps) == (4.0, 0.5, 0)
+    assert (loss.temperature_decay, loss.final_temperature, loss.temperature_shape) == (True, 1.5, "exponential")
+    assert (loss.loss_function, loss.loss_components, loss.loss_weights) == ("multi_component", (), ())
+    assert (loss.pans_weight, loss.ast_weight, loss.semantic_loss_scale) == (0.1, 0.1, 5.0)
+    assert (loss.enable_dynamic_weighting, loss.normalize_components, loss.enable_token_weighting) == (False,) * 3
+    assert loss.critical_token_weight == 2.0
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -44,7 +50,17 @@ def test_hash_identifies_the_configuration():
 
 
 @pytest.mark.parametrize(
-    "recipe", [{"loss": {"alpha": 2}}, {"loss": {"temperature": "hot"}}, {"optimizer": {"lr": 0}}]
+    "recipe",
+    [
+        {"loss": {"alpha": 2}},
+        {"loss": {"temperature": "hot"}},
+        {"optimizer": {"lr": 0}},
+        {"loss": {"loss_function": "focal"}},
+        {"loss": {"loss_components": "ce"}},
+        {"loss": {"introduce_at": [1.5]}},
+        {"loss": {"loss_weights": [-1]}},
+        {"loss": {"start_weights": [1e38]}},
+    ],
 )
 def test_bad_values(recipe):
     with pytest.raises(UsageError, match=next(iter(next(iter(recipe.values()))))):
@@ -55,6 +71,7 @@ def test_bad_values(recipe):
     ("key", "value"),
     [
         ("lr", 1e38), ("weight_decay", 1e38), ("clip_norm", 1e38), ("temperature", 1e38),
+        ("final_temperature", 0.0), ("semantic_loss_scale", 1e38), ("critical_token_weight", 1.0),
         *((key, 10**20) for section in sections().values() for key, field in section.model_fields.items()
           if field.annotation in (int, int | None)),
     ],

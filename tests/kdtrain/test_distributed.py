@@ -26,11 +26,11 @@ def store(make_store, tmp_path_factory) -> Store:
 @pytest.fixture(scope="module")
 def alone(store) -> tuple[list[list[list[int]]], dict[str, torch.Tensor]]:
     """The positions of every step of one process, and the weights that it ends with."""
-    loader, mix, student = ddp_worker.setting(store, last="uneven")
+    loader, student = ddp_worker.setting(store, last="uneven")
     optimizer, steps = ddp_worker.optimizer_of(student), []
     for batch in [*loader, *loader]:
         steps.append(batch.positions_BP.tolist())
-        (ddp_worker.loss(student, mix, loader, batch) / batch.label_tokens).backward()
+        (student(batch, loader.codec) / batch.label_tokens).backward()
         optimizer.step()
         optimizer.zero_grad()
     for epoch in (steps[: len(loader)], steps[len(loader) :]):

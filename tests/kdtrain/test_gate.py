@@ -1,9 +1,11 @@
 """Which of the measured angles decides, between and outside of the temperatures that were measured."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kdstore.store.manifest import CodecRecord
-from kdtrain.gate import governing, measured
+from kdtrain.gate import governing, measured, worst_between
 
 from .conftest import fidelity_of
 
@@ -30,6 +32,7 @@ def test_the_worst_of_several_at_one_temperature_counts():
 
 def test_nothing_measured_governs_nothing():
     assert governing([], 2.0) is None
+    assert worst_between([], 1.5, 4.0) is None
     assert measured(None, "kl") == []
 
 
@@ -42,3 +45,26 @@ def test_only_what_the_store_was_written_with_counts():
     ]
     record = CODEC.model_copy(update={"fidelity": (*others, own)})
     assert measured(record, "kl") == [own]
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "expected"),
+    [(1, 1, 1), (1, 4, 2), (1.5, 4, 2), (2.5, 4, 2), (4, 8, 4), (0.5, 1, 1)],
+    ids=["one", "all", "within", "beside", "above", "below"],
+)
+def test_on_the_way_between_two_temperatures_the_worst_governs(lowest, highest, expected):
+    records = [fidelity_of(CODEC, "kl", T, angle) for T, angle in ANGLES.items()]
+    assert worst_between(records, lowest, highest).temperature == expected
+
+
+QUARTERS = st.integers(1, 20).map(lambda quarters: quarters / 4)
+
+
+@given(st.lists(st.tuples(QUARTERS, st.integers(0, 90)), min_size=1, max_size=6), QUARTERS, QUARTERS)
+def test_the_worst_between_is_the_worst_of_every_temperature_between(claims, one, other):
+    records = [fidelity_of(CODEC, "kl", T, angle) for T, angle in claims]
+    lowest, highest = sorted((one, other))
+    # Between two quarters nothing was measured, so that eighths are all there is to see.
+    eighths = [lowest + i / 8 for i in range(round(8 * (highest - lowest)) + 1)]
+    expected = max(governing(records, temperature).angle_deg for temperature in eighths)
+    assert worst_between(records, lowest, highest).angle_deg == expected

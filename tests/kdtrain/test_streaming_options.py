@@ -21,7 +21,8 @@ def train(stores, model_dir, tmp_path):
     def run(*arguments, name="run", trained=(stores[0],)):
         result = invoke(
             "student", *(store.root for store in trained), "--val", stores[1].root, "--output-dir", tmp_path / name,
-            "--device", "cpu", "--no-after", "--model-name", model_dir, "--batch-size", 8, *arguments,
+            "--device", "cpu", "--no-after", "--model-name", model_dir, "--batch-size", 8,
+            "--loss-function", "traditional", "--no-temperature-decay", *arguments,
         )  # fmt: skip
         if result.exit_code:
             return result, [], ""

@@ -13,22 +13,41 @@ from kdtrain import checkpoint, rundir
 from kdtrain.config import resolve
 from kdtrain.log import RunLog
 from kdtrain.losses.ce import CrossEntropy
-from kdtrain.mix import LossOut, Mix
+from kdtrain.losses.fused import LossOut
 from kdtrain.run import Stores, train
+from kdtrain.student import Student
 
-EXACT = ("step", "epoch", "split", "loss", "ce_loss", "kl_loss", "lr", "grad_norm", "label_tokens")
+TIMED = {"tokens_per_s", "data_wait_s", "rss_mb", "elapsed_s"}
+# What a store of top-k signals can serve.
+PLAIN = {"loss_function": "traditional", "temperature_decay": False}
+# Everything that learns on the way, or changes.
+LEARNING = {"enable_dynamic_weighting": True, "normalize_components": True, "enable_token_weighting": True}
 
 
 @pytest.fixture
 def fit(stores, model_dir, tmp_path):
-    """A function that trains and returns its run directory: ``fit("name", epochs=2, ...)``."""
+    """A function that trains on cross-entropy and KL: ``fit("name", epochs=2, ...)`` gives its run directory."""
 
     def run(name="run", *, resume=False, val=stores[1], **options):
-        options = {"model_name": str(model_dir), "device": "cpu", "batch_size": 8, "lr": 5e-3, "epochs": 2, **options}
-        run = rundir.claim(tmp_path / name, "model", resume=resume)
-        train(Stores((stores[0],), val or None), resolve({}, options), run, resume=resume)
-        return run
+        return fit_on(stores[0], val, model_dir, tmp_path / name, resume, {**PLAIN, **options})
 
+    return run
+
+
+@pytest.fixture
+def fit_default(dense_stores, model_dir, tmp_path):
+    """The same with the default loss: focal, jsd and semantic at a temperature that falls."""
+
+    def run(name="run", *, resume=False, val=dense_stores[1], **options):
+        return fit_on(dense_stores[0], val, model_dir, tmp_path / name, resume, options)
+
+    return run
+
+
+def fit_on(store, val, model_dir, root, resume, options):
+    options = {"model_name": str(model_dir), "device": "cpu", "batch_size": 8, "lr": 5e-3, "epochs": 2, **options}
+    run = rundir.claim(root, "model", resume=resume)
+    train(Stores((store,), val or None), resolve({}, options), run, resume=resume)
     return run
 
 
@@ -38,7 +57,27 @@ def metrics(run, split):
 
 
 def exact(run):
-    return [[row[c] for c in EXACT] for split in ("train", "val") for row in metrics(run, split)]
+    """All that was logged but times and memory."""
+    rows = [row for split in ("train", "val") for row in metrics(run, split)]
+    return [{name: value for name, value in row.items() if name not in TIMED} for row in rows]
+
+
+def total_of(row, weights):
+    """The sum of a row's components with the weights of another."""
+    names = [name.removesuffix("_weight") for name in row if name.endswith("_weight")]
+    return sum(float(weights[f"{name}_weight"]) * float(row[f"{name}_loss"] or 0) for name in names)
+
+
+def interrupt_after(monkeypatch, stop):
+    """Ctrl-C as soon as the row of this step is written."""
+    row = RunLog.row
+
+    def interrupted(self, step, epoch, split, values):
+        row(self, step, epoch, split, values)
+        if step == stop and split == "train":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunLog, "row", interrupted)
 
 
 def weights(run):
@@ -60,6 +99,7 @@ def test_a_run_learns_and_leaves_what_it_promises(fit):
     assert 0 < rates[-1] < 1e-3
     for row in steps:
         assert float(row["loss"]) == pytest.approx((float(row["ce_loss"]) + float(row["kl_loss"])) / 2, rel=1e-5)
+        assert (row["ce_weight"], row["kl_weight"], row["temperature"]) == ("0.5", "0.5", "1")
     names = {path.name for path in run.root.iterdir()}
     assert names == {
         "final_model", "best_model", "training_metrics.csv", "distillation_log.txt", "tensorboard", "config.json",
@@ -72,30 +112,85 @@ def test_a_run_learns_and_leaves_what_it_promises(fit):
         assert model.get_output_embeddings().weight.shape[0] == len(tokenizer)
 
 
-def test_accumulated_batches_equal_one_large_batch(fit):
+def test_the_default_loss_learns_at_a_falling_temperature(fit_default):
+    run = fit_default(epochs=6, lr=2e-2)
+    losses = [float(row["loss"]) for row in metrics(run, "val")]
+    assert losses[-1] < 0.7 * losses[0]
+    for name in ("focal_loss", "jsd_loss", "semantic_loss"):
+        means = [float(row[name]) for row in metrics(run, "val")]
+        assert means[-1] < means[0], name
+    steps = metrics(run, "train")
+    temperatures = [float(row["temperature"]) for row in steps]
+    assert (temperatures[0], temperatures[-1]) == (4, 1.5)
+    assert temperatures == sorted(temperatures, reverse=True)
+    for row in steps:
+        assert (row["focal_weight"], row["jsd_weight"], row["semantic_weight"]) == ("0.5", "0.5", "0.25")
+        assert float(row["loss"]) == pytest.approx(total_of(row, row), rel=1e-5)
+    # What the encoder's states are mapped by for the semantic loss is no part of the model.
+    assert not any("projection" in name for name in weights(run))
+
+
+def test_validation_is_at_the_weights_and_temperature_of_the_last_step(fit_default):
+    """So that losses of different epochs compare."""
+    run = fit_default("falling", loss_weights=[1, 2, 0.3], introduce_at=[0, 0.5, 0.2])
+    steps, validations = metrics(run, "train"), metrics(run, "val")
+    assert float(steps[0]["jsd_weight"]) == 0 < float(steps[-1]["jsd_weight"])
+    assert len(validations) == 3
+    for row in validations:
+        assert float(row["loss"]) == pytest.approx(total_of(row, steps[-1]), rel=1e-5)
+        assert row["temperature"] == row["jsd_weight"] == ""
+    constant = fit_default("constant", temperature=1.5, temperature_decay=False, max_steps=1)
+    hot = fit_default("hot", temperature_decay=False, max_steps=1)
+    ours, theirs, other = (float(metrics(one, "val")[0]["jsd_loss"]) for one in (run, constant, hot))
+    assert ours == theirs != pytest.approx(other, rel=1e-3)
+
+
+@pytest.mark.parametrize("options", [PLAIN, {}, LEARNING], ids=["traditional", "default", "learning"])
+def test_accumulated_batches_equal_one_large_batch(fit_default, options):
     # The preset has no dropout, so that the runs see the same network.
-    same = {"from_scratch": "micro", "epochs": 1, "max_steps": 4, "val": False}
-    large = metrics(fit("large", batch_size=8, **same), "train")
-    small = metrics(fit("small", batch_size=4, gradient_accumulation_steps=2, **same), "train")
+    same = {"from_scratch": "micro", "epochs": 1, "max_steps": 4, "val": False, **options}
+    large = metrics(fit_default("large", batch_size=8, **same), "train")
+    small = metrics(fit_default("small", batch_size=4, gradient_accumulation_steps=2, **same), "train")
+    assert len(large) == 4
+    columns = [name for name in large[0] if name.endswith(("loss", "_weight")) or name == "grad_norm"]
+    assert len(columns) >= 6
     for one, other in zip(large, small, strict=True):
         assert one["label_tokens"] == other["label_tokens"]
-        for column in ("loss", "ce_loss", "kl_loss", "grad_norm"):
+        for column in columns:
             assert float(one[column]) == pytest.approx(float(other[column]), rel=1e-4)
+
+
+def test_critical_tokens_count_more_in_what_looks_at_labels(fit_default):
+    same = {"loss_components": ["ce", "kl"], "max_steps": 1, "val": False}
+    (plain,), (weighted,) = (
+        metrics(fit_default(name, **same, **options), "train")
+        for name, options in (("plain", {}), ("weighted", {"enable_token_weighting": True}))
+    )
+    assert float(plain["ce_loss"]) < float(weighted["ce_loss"]) < 2 * float(plain["ce_loss"])
+    assert plain["kl_loss"] == weighted["kl_loss"]
 
 
 @pytest.mark.parametrize("stop", [2, 5, 12, 20])
 def test_an_interrupted_run_continues_to_the_bit(fit, monkeypatch, stop, capsys):
-    options = {"checkpoint_steps": 4, "gradient_accumulation_steps": 1}
+    continues_to_the_bit(fit, monkeypatch, capsys, stop, {})
+
+
+@pytest.mark.parametrize("stop", [5, 20])
+def test_an_interrupted_run_whose_weights_learn_continues_to_the_bit(fit_default, monkeypatch, stop, capsys):
+    """Running averages, what validation took from alpha, and the linear map of the semantic loss are kept too."""
+    # A few rows at a high rate, so that validation gets worse and the labels' share is cut.
+    options = {**LEARNING, "lr": 0.1, "max_train_samples": 32, "epochs": 6}
+    state = continues_to_the_bit(fit_default, monkeypatch, capsys, stop, options)
+    assert state["weights"]["taken"] > 0
+    assert state["weights"]["averages"].keys() == {"focal", "jsd", "semantic"}
+
+
+def continues_to_the_bit(fit, monkeypatch, capsys, stop, options):
+    """Interrupt a run after some step, continue it, and compare with one of a piece; its last state."""
+    options = {"checkpoint_steps": 4, "gradient_accumulation_steps": 1, **options}
     whole = fit("whole", **options)
-    row = RunLog.row
-
-    def interrupted(self, step, epoch, split, values):
-        row(self, step, epoch, split, values)
-        if step == stop and split == "train":
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(RunLog, "row", interrupted)
+        interrupt_after(patch, stop)
         with pytest.raises(KeyboardInterrupt):
             fit("parts", **options)
     torch.manual_seed(99)
@@ -103,10 +198,17 @@ def test_an_interrupted_run_continues_to_the_bit(fit, monkeypatch, stop, capsys)
     said = capsys.readouterr().err
     assert ("starting fresh" if stop == 2 else f"continuing after step {4 * ((stop - 1) // 4)}") in said
     assert exact(parts) == exact(whole)
+    ours, theirs = (load_file(checkpoint.latest(run.checkpoints) / "model.safetensors") for run in (parts, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     ours, theirs = weights(parts), weights(whole)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     best, other = (load_file(run.best_model / "model.safetensors") for run in (parts, whole))
     assert all(torch.equal(best[name], other[name]) for name in other)
+    states = [
+        torch.load(checkpoint.latest(run.checkpoints) / "state.pt", weights_only=True) for run in (parts, whole)
+    ]
+    assert states[0]["weights"] == states[1]["weights"]
+    return states[0]
 
 
 def test_resuming_a_finished_run_changes_nothing(fit):
@@ -146,8 +248,11 @@ def test_resume_sweeps_what_a_killed_run_left(fit):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("progress", {"stp": 1}), ("progress", None), ("optimizer", {}), ("loader", None), ("rng", [1]), ("rng", None)],
-)
+    [
+        ("progress", {"stp": 1}), ("progress", None), ("optimizer", {}), ("loader", None), ("rng", [1]), ("rng",
+        None), ("weights", None), ("weights", {"taken": 0}), ("weights", {"taken": 0, "best": 1, "averages": {"ce":
+    1}}), ],
+)  # fmt: skip
 def test_a_state_that_does_not_fit_is_refused(fit, monkeypatch, key, value):
     fit(max_steps=1)
     load = checkpoint.load
@@ -188,9 +293,9 @@ def test_damaged_metrics_are_refused(fit, damage, line):
 def test_a_loss_that_is_not_finite_stops_before_the_step(fit, monkeypatch):
     call, stepped = CrossEntropy.__call__, []
 
-    def poisoned(self, logits_LV, labels_L, signal, temperature):
-        value = call(self, logits_LV, labels_L, signal, temperature)
-        return value * float("nan") if len(stepped) == 3 else value
+    def poisoned(self, log_q_L):
+        value_L, slope_L = call(self, log_q_L)
+        return value_L * float("nan") if len(stepped) == 3 else value_L, slope_L
 
     monkeypatch.setattr(CrossEntropy, "__call__", poisoned)
     step = torch.optim.AdamW.step
@@ -201,13 +306,13 @@ def test_a_loss_that_is_not_finite_stops_before_the_step(fit, monkeypatch):
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_step(fit, monkeypatch):
-    call = Mix.__call__
+    forward = Student.forward
 
-    def steep(self, logits_LV, labels_L, signal):
-        out = call(self, logits_LV, labels_L, signal)
+    def steep(self, batch, step):
+        out = forward(self, batch, step)
         return LossOut(out.total * 1e30 * 1e30, out.components)
 
-    monkeypatch.setattr(Mix, "__call__", steep)
+    monkeypatch.setattr(Student, "forward", steep)
     with pytest.raises(TrainingError, match="gradient's norm at step 1"):
         fit(val=False)
 
@@ -219,9 +324,9 @@ def test_without_validation_there_is_no_best_model(fit):
     assert metrics(run, "val") == []
 
 
-def test_bf16_runs_on_a_cpu(fit):
-    run = fit(dtype="bf16", max_steps=2)
-    assert weights(run)["shared.weight"].dtype == torch.float32
+def test_bf16_runs_on_a_cpu(fit, fit_default):
+    for run in (fit(dtype="bf16", max_steps=2), fit_default("default", dtype="bf16", max_steps=2)):
+        assert weights(run)["shared.weight"].dtype == torch.float32
 
 
 def test_subsets_bound_an_epoch(fit):

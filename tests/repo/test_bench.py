@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+
+from kdstore.cli import main as kdstore
 
 from ..kdstore.conftest import make_rows, write_rows
 from ..random_t5 import save_random_t5
@@ -130,3 +133,23 @@ def test_the_tables_are_those_of_the_records() -> None:
         sys.path.remove(str(ROOT / "tools/docs"))
     for page, text in pages().items():
         assert page.read_text(encoding="utf-8") == text, f"run {COMMAND}"
+
+
+def test_steps_are_timed_streamed_and_from_memory(tmp_path: Path, models: list[Path]) -> None:
+    rows, out = write_rows(tmp_path / "rows.jsonl", make_rows(60)), tmp_path / "out.json"
+    built = CliRunner().invoke(
+        kdstore, ["build", str(rows), "--teacher", str(models[0]), "--out", str(tmp_path / "a.kd"), "--codec", "topk"]
+    )
+    assert built.exit_code == 0, built.output
+    sizes = ["--preset", "micro", "--batch-size", 4, "--steps", 2, "--rounds", 2, "--device", "cpu"]
+    result = run("tools/bench/overlap.py", tmp_path / "a.kd", *sizes, "--json", out)
+    assert result.returncode == 0, result.stderr
+    record = json.loads(out.read_text())
+    assert set(record) == {
+        "store", "rows", "preset", "batch_size", "device", "steps", "planned_mb", "step_ms", "step_from_memory_ms",
+        "ratio", "data_wait_share", "torch_threads", "cores", "load",
+    }  # fmt: skip
+    assert record["steps"] == 4
+    assert record["step_ms"] > 0 < record["step_from_memory_ms"]
+    assert record["ratio"] == pytest.approx(record["step_ms"] / record["step_from_memory_ms"], abs=0.02)
+    assert 0 <= record["data_wait_share"] < 1

@@ -20,7 +20,7 @@ PACKAGES = ("kdstore", "kdtrain", "kdeval")  # a package imports only itself and
 STEPS: dict[str, tuple[set[str], ...]] = {
     "kdstore": (
         {"errors"},
-        {"registry", "schema", "validation", "console"},
+        {"registry", "schema", "validation", "console", "java"},
         {"sources"},
         {"tasks", "codecs"},
         {"store"},

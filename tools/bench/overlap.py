@@ -3,23 +3,25 @@
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import click
 import torch
+from torch.nn.utils import clip_grad_norm_
 
 from kdstore.console import print_json
 from kdstore.encode.device import resolve_device
 from kdstore.store.reader import Store
 from kdtrain.config import resolve
-from kdtrain.loaders import training_loader
-from kdtrain.mix import Mix, distillation_mix
+from kdtrain.loaders import Needs, training_loader
 from kdtrain.models import seq2seq
-from kdtrain.stream.batch import IGNORED, Batch
+from kdtrain.stream.batch import Batch
 from kdtrain.stream.loader import Loader
+from kdtrain.student import Step, Student
+from kdtrain.trainer import adamw
+from kdtrain.weights import Weights, temperature_at
 
 
 @click.command()
@@ -48,17 +50,20 @@ def main(
         "ram_limit": ram_limit,
         "residency": "window",
         "device": device,
+        "loss_function": "traditional",
         "temperature": 2.0,
+        "temperature_decay": False,
     }
     config = resolve({}, options)
     found, target = Store(store), resolve_device(device)
     torch.manual_seed(0)
-    model = seq2seq.create(preset, found.head.vocab_size, found.head.tokenizer).to(target).train()
+    model = seq2seq.create(preset, found.head.vocab_size, found.head.tokenizer)
+    weights = Weights(config.loss, steps)
+    student = Student(model, weights.names, {}).to(target).train()
     limit = config.data.ram_limit
     assert limit is not None
-    loader = training_loader(found, config, target, limit, signal=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    trial = Trial(model, distillation_mix(config.loss), loader, optimizer)
+    loader = training_loader(found, config, target, limit, Needs(signal=True))
+    trial = Trial(student, weights.at(0), temperature_at(config.loss, 0, steps), loader, adamw(student, config))
     stream = trial.endless()
     trial.run(stream, 5)  # everything has been used once
     streamed: list[tuple[float, float]] = []
@@ -84,8 +89,16 @@ def main(
 class Trial:
     """Training steps as `kdtrain.trainer` takes them, timed."""
 
-    def __init__(self, model: Any, mix: Mix, loader: Loader, optimizer: torch.optim.Optimizer) -> None:
-        self.model, self.mix, self.loader, self.optimizer = model, mix, loader, optimizer
+    def __init__(
+        self,
+        student: Student,
+        weights: Mapping[str, float],
+        temperature: float,
+        loader: Loader,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self.student, self.weights, self.temperature = student, weights, temperature
+        self.loader, self.optimizer = loader, optimizer
 
     def endless(self) -> Iterable[Batch]:
         """Epoch after epoch."""
@@ -106,14 +119,10 @@ class Trial:
         return times
 
     def _step(self, batch: Batch) -> None:
-        start_ids_BT = self.model.prepare_decoder_input_ids_from_labels(labels=batch.labels_BT)
-        logits_BTV = self.model(
-            input_ids=batch.input_ids_BS, attention_mask=batch.attention_mask_BS, decoder_input_ids=start_ids_BT,
-            use_cache=False,
-        ).logits  # fmt: skip
-        logits_LV = logits_BTV[batch.labels_BT != IGNORED].float()
-        total = self.mix(logits_LV, batch.labels_L, self.loader.signal(batch, self.mix.temperature)).total
-        (total / batch.label_tokens).backward()
+        coefficients = {name: weight / batch.label_tokens for name, weight in self.weights.items()}
+        out = self.student(batch, Step(coefficients, self.temperature, self.loader.codec_of(batch)))
+        out.total.backward()
+        clip_grad_norm_(self.student.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.loader.device.type == "cuda":

@@ -1,0 +1,88 @@
+"""Let a student write, and give its own samples a gradient."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutput
+
+from kdstore.store.manifest import TokenizerRecord
+from kdtrain.losses import SampleLoss
+from kdtrain.losses._parsing import ParserPool
+from kdtrain.losses.fused import DistillationHead, LossOut, Targets
+from kdtrain.models import seq2seq
+from kdtrain.models.sampling import sample_and_greedy
+from kdtrain.stream.batch import IGNORED, Batch
+
+
+class Policy:
+    """Samples of a student's outputs, and the gradient of what is thought of them.
+
+    Parameters
+    ----------
+    tokenizer
+        Turns ids into text.
+    ids
+        Its special ids.
+    max_tokens
+        Longest output.
+    parsers
+        Say which texts are valid.
+    """
+
+    def __init__(self, tokenizer: Any, ids: TokenizerRecord, max_tokens: int, parsers: ParserPool) -> None:
+        self._tokenizer, self._ids, self._max_tokens, self._parsers = tokenizer, ids, max_tokens, parsers
+
+    def loss(
+        self,
+        model: seq2seq.Model,
+        head: DistillationHead,
+        batch: Batch,
+        encoder_BSD: Tensor,
+        keys: Sequence[int],
+        component: SampleLoss,
+    ) -> LossOut:
+        r"""The loss of one sample for each of a batch's first rows.
+
+        ``keys`` has one for each of these rows; ``head`` knows cross-entropy. The total is as large as the samples'
+        loss r, and its gradient that of :math:`(r(s) - r(g)) \log \pi(s)`.
+        """
+        rows = len(keys)
+        states_BSD, mask_BS = encoder_BSD[:rows], batch.attention_mask_BS[:rows]
+        sampled_BT, greedy_BT = sample_and_greedy(model, states_BSD, mask_BS, keys, self._max_tokens, self._ids)
+        losses = component(self._parsers.submit(self._texts(sampled_BT) + self._texts(greedy_BT)).result())
+        loss_B, baseline_B = encoder_BSD.new_tensor(losses, dtype=torch.float32).view(2, rows)
+        total, moved_B = loss_B.sum(), loss_B != baseline_B
+        if torch.is_grad_enabled() and moved_B.any():  # else the gradient is zero
+            outputs = BaseModelOutput(last_hidden_state=states_BSD[moved_B])
+            advantage_B = (loss_B - baseline_B)[moved_B]
+            score = self._score(head, model, outputs, mask_BS[moved_B], sampled_BT[moved_B], advantage_B)
+            total = total + score - score.detach()
+        return LossOut(total, {component.name: loss_B.sum()})
+
+    def _score(
+        self,
+        head: DistillationHead,
+        model: seq2seq.Model,
+        encoder_outputs: BaseModelOutput,
+        mask_BS: Tensor,
+        sampled_BT: Tensor,
+        advantage_B: Tensor,
+    ) -> Tensor:
+        """The sum of advantage times log pi over samples, teacher-forced on them."""
+        training = model.training
+        model.eval()  # as when they were drawn
+        states = seq2seq.states(model, sampled_BT, encoder_outputs=encoder_outputs, attention_mask=mask_BS)
+        model.train(training)
+        real_BT = sampled_BT != IGNORED
+        # Cross-entropy is minus log pi.
+        weights_L = -advantage_B[:, None].expand(real_BT.shape)[real_BT]
+        found: LossOut = head(
+            states.decoder_BTD[real_BT], Targets(sampled_BT[real_BT], weights_L=weights_L), {"ce": 1.0}
+        )
+        return found.total
+
+    def _texts(self, labels_BT: Tensor) -> list[str]:
+        rows = [[token for token in row if token != IGNORED] for row in labels_BT.tolist()]
+        return list(self._tokenizer.batch_decode(rows, skip_special_tokens=True))

@@ -1,0 +1,111 @@
+"""A model together with its loss: one module, from a batch to the loss, which processes and checkpoints share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdstore.codecs import Codec
+from kdtrain.losses import LOSSES, EncoderLoss, SampleLoss
+from kdtrain.losses.ce import CrossEntropy
+from kdtrain.losses.fused import DistillationHead, LossOut, Targets
+from kdtrain.models import seq2seq
+from kdtrain.policy import Policy
+from kdtrain.stream.batch import IGNORED, Batch
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the loss of a batch depends on beside the batch.
+
+    ``coefficients`` multiply the sums of components; ``temperature`` is of divergences; ``codec`` reads the batch's
+    signal; ``keys`` seed the samples of its first rows; ``token_weights_BT`` multiply the terms of label losses.
+    """
+
+    coefficients: Mapping[str, float]
+    temperature: float = 1.0
+    codec: Codec[Any] | None = None
+    keys: Sequence[int] = ()
+    token_weights_BT: Tensor | None = None
+
+
+class Student(nn.Module):
+    """A seq2seq model and the components of its loss.
+
+    Parameters
+    ----------
+    model
+        Trained as it is; ``losses``, the linear maps of encoder losses, are trained beside it and not published.
+    components
+        Names.
+    embeddings
+        The embedding column of each encoder loss: its name and width.
+    policy
+        Lets the model write; needed by a sample loss alone.
+
+    Raises
+    ------
+    UnknownNameError
+        No such component.
+    CapabilityError
+        The model does not end in one linear layer.
+    """
+
+    def __init__(
+        self,
+        model: seq2seq.Model,
+        components: Sequence[str],
+        embeddings: Mapping[str, tuple[str, int]],
+        policy: Policy | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.policy = model, policy
+        self._columns = {name: column for name, (column, _) in embeddings.items()}
+        kinds = {name: LOSSES.get(name) for name in components}
+        width = model.config.hidden_size
+        self.losses = nn.ModuleDict(
+            {name: kind(width, embeddings[name][1]) for name, kind in kinds.items() if issubclass(kind, EncoderLoss)}
+        )
+        plain = {name: kind() for name, kind in kinds.items() if not issubclass(kind, EncoderLoss)}
+        self.head = DistillationHead(seq2seq.linear_head(model), plain)
+        self.scores = DistillationHead(self.head.linear, {"ce": CrossEntropy()})
+        self._sampled = {name: one for name, one in plain.items() if isinstance(one, SampleLoss)}
+
+    def forward(self, batch: Batch, step: Step) -> LossOut:
+        """The loss of a batch; sums over its tokens and rows, and their total weighted by the coefficients."""
+        wanted = {name: value for name, value in step.coefficients.items() if value}
+        inputs = {"input_ids": batch.input_ids_BS, "attention_mask": batch.attention_mask_BS}
+        states = seq2seq.states(self.model, batch.labels_BT, **inputs)
+        outs = [self._at_tokens(batch, step, states.decoder_BTD, wanted)]
+        outs += [
+            self._of_encoder(name, batch, states.encoder_BSD, wanted[name]) for name in self.losses if name in wanted
+        ]
+        for name, loss in self._sampled.items():
+            if name in wanted and self.policy:
+                sampled = self.policy.loss(self.model, self.scores, batch, states.encoder_BSD, step.keys, loss)
+                outs.append(LossOut(wanted[name] * sampled.total, sampled.components))
+        total = torch.stack([out.total.float() for out in outs]).sum()
+        return LossOut(total, {name: value for out in outs for name, value in out.components.items()})
+
+    def _at_tokens(self, batch: Batch, step: Step, decoder_BTD: Tensor, wanted: Mapping[str, float]) -> LossOut:
+        real_BT = batch.labels_BT != IGNORED
+        weights_BT = step.token_weights_BT
+        targets = Targets(
+            labels_L=batch.labels_L,
+            lengths_B=real_BT.sum(-1).tolist() if self.head.sequences else (),
+            weights_L=None if weights_BT is None else weights_BT[real_BT],
+            codec=step.codec,
+            signal=batch.signal,
+            temperature=step.temperature,
+        )
+        out: LossOut = self.head(decoder_BTD[real_BT], targets, wanted)
+        return out
+
+    def _of_encoder(self, name: str, batch: Batch, encoder_BSD: Tensor, coefficient: float) -> LossOut:
+        # Rows of padding have no reference.
+        mask_BS1 = batch.attention_mask_BS[: batch.rows, :, None]
+        pooled_BD = (encoder_BSD[: batch.rows] * mask_BS1).sum(1) / mask_BS1.sum(1)
+        value = self.losses[name](pooled_BD, batch.embeddings[self._columns[name]][: batch.rows].float())
+        return LossOut(coefficient * value, {name: value.detach()})

@@ -1,0 +1,219 @@
+r"""How much each loss component counts, and at which temperature teacher and student are compared, over training.
+
+With s the share of training that is done, a component's weight is
+
+.. math:: w(s) = b(s) \cdot a(s) \cdot \beta \cdot n
+
+* **Base** b. Static: ``--loss-weights``; else ``--pans-weight``, ``--ast-weight``, the start of the table below for
+  semantic and contrastive, and 1 for all others. With ``--enable-dynamic-weighting``: from the table's start to its
+  end by linear or cosine interpolation; a component at 0 is off, the others are clamped to [0.01, 0.8], then divided
+  by their sum, so that a single one has 1.
+* **Alpha** a: alpha for components on the side of the labels (ce, focal), 1 - alpha for those of the teacher (kl,
+  reverse_kl, jsd), 1 for the rest. Static unless weights are dynamic. Dynamic: alpha starts as given and rises by 0.2
+  over training; when the labels' loss on the validation rows is worse than at its best, 0.05 are taken back, since
+  labels are then learned by heart, and returned with the next best one. Never more than 0.2 are taken, and alpha
+  stays in [0, 1].
+* **Beta**: ``--semantic-loss-scale`` for semantic, 1 for the rest.
+* **Normaliser** n, with ``--normalize-components``: one over the running average of the component's mean, so that
+  components count by their weights whatever their units. The average decays by 0.99 a step.
+
+A component that ``--introduce-at`` holds back has weight 0 before that share of training.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kdstore.errors import UsageError
+from kdtrain.config import LossConfig
+from kdtrain.losses import LOSSES
+from kdtrain.schedules import interpolate, share_done
+
+TABLE: Final = {
+    "ce": (0.35, 0.25),
+    "kl": (0.6, 0.35),
+    "reverse_kl": (0.6, 0.35),
+    "pans": (0.05, 0.25),
+    "ast": (0.0, 0.15),
+    "focal": (0.3, 0.25),
+    "jsd": (0.6, 0.35),
+    "semantic": (0.05, 0.25),
+    "contrastive": (0.1, 0.15),
+}
+"""Start and end of a component's weight: the predecessor's, and for reverse_kl those of kl."""
+LEAST, MOST = 0.01, 0.8
+_UNLISTED = (0.1, 0.1)  # a component from another distribution
+_ALPHA_RAMP, _ALPHA_STEP, _ALPHA_TAKEN = 0.2, 0.05, 0.2
+_DECAY = 0.99
+_SMALLEST = 1e-6
+
+
+def components(config: LossConfig) -> tuple[str, ...]:
+    """The components that a configuration names: its own list, or those of ``loss_function``.
+
+    Raises
+    ------
+    UnknownNameError
+        No such component.
+    UsageError
+        One is named twice, or there are not as many weights as components.
+    """
+    names = config.loss_components or PRESETS[config.loss_function]
+    for name in names:
+        LOSSES.get(name)
+    if len({*names}) < len(names):
+        raise UsageError(f"Expected each loss component once. Got {', '.join(names)}. Drop the second one.")
+    for option, values in (
+        ("--loss-weights", config.loss_weights),
+        ("--start-weights", config.start_weights),
+        ("--end-weights", config.end_weights),
+        ("--introduce-at", config.introduce_at),
+    ):
+        if values and len(values) != len(names):
+            raise UsageError(
+                f"Expected a number for each of {', '.join(names)} with {option}. Got {len(values)}. "
+                "Name them with --loss-components in the same order."
+            )
+    return names
+
+
+PRESETS: Final = {
+    "traditional": ("ce", "kl"),
+    "enhanced": ("ce", "kl", "pans"),
+    "ast_enhanced": ("ce", "kl", "ast"),
+    "multi_component": ("focal", "jsd", "semantic"),
+}
+
+
+def temperature_at(config: LossConfig, step: int, total: int) -> float:
+    """T of the divergences: falls to ``final_temperature``, unless it is there already or decay is off."""
+    end = min(config.temperature, config.final_temperature)
+    if not config.temperature_decay:
+        return config.temperature
+    return interpolate(config.temperature, end, share_done(step, total), config.temperature_shape)
+
+
+def lowest_temperature(config: LossConfig) -> float:
+    """T at the end of training."""
+    return temperature_at(config, 1, 2)
+
+
+@dataclass(frozen=True)
+class _Average:
+    """A running average that starts at 0, and how many numbers it has seen."""
+
+    sum: float = 0.0
+    count: int = 0
+
+    def with_(self, number: float) -> "_Average":
+        """After one number more."""
+        return _Average(_DECAY * self.sum + (1 - _DECAY) * number, self.count + 1)
+
+    @property
+    def value(self) -> float:
+        """The average, freed from its start at 0."""
+        return max(_SMALLEST, self.sum / (1 - _DECAY**self.count))
+
+
+class Weights:
+    """Weights of some components over training; what they learn on the way is part of a checkpoint.
+
+    Parameters
+    ----------
+    config
+        The loss.
+    total_steps
+        Optimizer steps of the whole training.
+
+    Raises
+    ------
+    UnknownNameError, UsageError
+        See `components`; or no component has any weight.
+    """
+
+    def __init__(self, config: LossConfig, total_steps: int) -> None:
+        self._config, self._total = config, total_steps
+        self._all = components(config)
+        self._taken = 0.0
+        self._best = float("inf")
+        self._averages: dict[str, _Average] = {}
+        shares = (0.0, 0.5, 1.0, *config.introduce_at)
+        weights = [self._at(share) for share in shares]
+        self.names = tuple(name for name in self._all if any(one[name] for one in weights))
+        if not self.names:
+            raise UsageError("Expected a loss component with a weight. Got none. Set --alpha or --loss-weights.")
+
+    def at(self, step: int) -> dict[str, float]:
+        """The weight of each component in an optimizer step, counted from 0."""
+        return self._at(share_done(step, self._total), self._averages, self._taken)
+
+    def reference(self) -> dict[str, float]:
+        """Weights for validation: those of the end, without what training has learned, so that losses compare."""
+        return self._at(1.0)
+
+    def observe(self, means: Mapping[str, float]) -> None:
+        """Take note of the means of components in a step."""
+        if not self._config.normalize_components:
+            return
+        for name, value in means.items():
+            self._averages[name] = self._averages.get(name, _Average()).with_(abs(value))
+
+    def observe_validation(self, means: Mapping[str, float]) -> None:
+        """Take note of the means of components on the validation rows."""
+        if not self._config.enable_dynamic_weighting:
+            return
+        hard = [value for name, value in means.items() if LOSSES.get(name).hard]
+        if not hard:
+            return
+        if sum(hard) <= self._best:
+            self._best = sum(hard)
+            self._taken = max(0.0, self._taken - _ALPHA_STEP)
+        else:
+            self._taken = min(_ALPHA_TAKEN, self._taken + _ALPHA_STEP)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learned on the way."""
+        averages = {name: [average.sum, average.count] for name, average in self._averages.items()}
+        return {"taken": self._taken, "best": self._best, "averages": averages}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._taken, self._best = float(state["taken"]), float(state["best"])
+        self._averages = {str(name): _Average(float(sum_), int(n)) for name, (sum_, n) in state["averages"].items()}
+
+    def _at(self, share: float, averages: Mapping[str, "_Average"] = {}, taken: float = 0.0) -> dict[str, float]:
+        base = self._dynamic(share) if self._config.enable_dynamic_weighting else self._static()
+        begin = dict(zip(self._all, self._config.introduce_at or [0.0] * len(self._all), strict=True))
+        alpha = self._alpha(share, taken)
+        weights = {}
+        for name, weight in base.items():
+            side = {True: alpha, False: 1 - alpha, None: 1.0}[LOSSES.get(name).hard]
+            scale = self._config.semantic_loss_scale if name == "semantic" else 1.0
+            unit = averages[name].value if name in averages else 1.0
+            weights[name] = weight * side * scale / unit if share >= begin[name] else 0.0
+        return weights
+
+    def _alpha(self, share: float, taken: float) -> float:
+        """The labels' share where alpha divides."""
+        if not self._config.enable_dynamic_weighting:
+            return self._config.alpha
+        return min(1.0, max(0.0, self._config.alpha + _ALPHA_RAMP * share - taken))
+
+    def _static(self) -> dict[str, float]:
+        config = self._config
+        given = {"pans": config.pans_weight, "ast": config.ast_weight}
+        given |= {name: TABLE[name][0] for name in ("semantic", "contrastive")}
+        weights: Sequence[float] = config.loss_weights or [given.get(name, 1.0) for name in self._all]
+        return dict(zip(self._all, weights, strict=True))
+
+    def _dynamic(self, share: float) -> dict[str, float]:
+        config = self._config
+        starts = config.start_weights or [TABLE.get(name, _UNLISTED)[0] for name in self._all]
+        ends = config.end_weights or [TABLE.get(name, _UNLISTED)[1] for name in self._all]
+        plain = {
+            name: interpolate(start, end, share, config.weight_shape)
+            for name, start, end in zip(self._all, starts, ends, strict=True)
+        }
+        kept = {name: min(MOST, max(LEAST, weight)) if weight > 0 else 0.0 for name, weight in plain.items()}
+        total = sum(kept.values()) or 1.0
+        return {name: weight / total for name, weight in kept.items()}
