@@ -10,7 +10,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from kdstore.store.manifest import TokenizerRecord
 from kdtrain.losses import SampleLoss
 from kdtrain.losses._parsing import ParserPool
-from kdtrain.losses.fused import DistillationHead, LossOut, Targets
+from kdtrain.losses.fused import LossOut, Targets
 from kdtrain.models import seq2seq
 from kdtrain.models.sampling import sample_and_greedy
 from kdtrain.stream.batch import IGNORED, Batch
@@ -37,7 +37,6 @@ class Policy:
     def loss(
         self,
         model: seq2seq.Model,
-        head: DistillationHead,
         batch: Batch,
         encoder_BSD: Tensor,
         keys: Sequence[int],
@@ -45,8 +44,8 @@ class Policy:
     ) -> LossOut:
         r"""The loss of one sample for each of a batch's first rows.
 
-        ``keys`` has one for each of these rows; ``head`` knows cross-entropy. The total is as large as the samples'
-        loss r, and its gradient that of :math:`(r(s) - r(g)) \log \pi(s)`.
+        ``keys`` has one for each of these rows; the model's head knows cross-entropy. The total is as large as the
+        samples' loss r, and its gradient that of :math:`(r(s) - r(g)) \log \pi(s)`.
         """
         rows = len(keys)
         states_BSD, mask_BS = encoder_BSD[:rows], batch.attention_mask_BS[:rows]
@@ -57,13 +56,12 @@ class Policy:
         if torch.is_grad_enabled() and moved_B.any():  # else the gradient is zero
             outputs = BaseModelOutput(last_hidden_state=states_BSD[moved_B])
             advantage_B = (loss_B - baseline_B)[moved_B]
-            score = self._score(head, model, outputs, mask_BS[moved_B], sampled_BT[moved_B], advantage_B)
+            score = self._score(model, outputs, mask_BS[moved_B], sampled_BT[moved_B], advantage_B)
             total = total + score - score.detach()
         return LossOut(total, {component.name: loss_B.sum()})
 
     def _score(
         self,
-        head: DistillationHead,
         model: seq2seq.Model,
         encoder_outputs: BaseModelOutput,
         mask_BS: Tensor,
@@ -78,7 +76,7 @@ class Policy:
         real_BT = sampled_BT != IGNORED
         # Cross-entropy is minus log pi.
         weights_L = -advantage_B[:, None].expand(real_BT.shape)[real_BT]
-        found: LossOut = head(
+        found: LossOut = model.get_output_embeddings()(
             states.decoder_BTD[real_BT], Targets(sampled_BT[real_BT], weights_L=weights_L), {"ce": 1.0}
         )
         return found.total

@@ -37,8 +37,8 @@ class Student(nn.Module):
     Parameters
     ----------
     model
-        Trained as it is; ``losses``, the linear maps of encoder losses, are trained beside it and not published.
-    components
+        Its output layer becomes a `DistillationHead` of the same weights; ``losses``, the linear maps of encoder
+    losses, are trained beside it and not published. components
         Names.
     embeddings
         The embedding column of each encoder loss: its name and width.
@@ -69,9 +69,16 @@ class Student(nn.Module):
             {name: kind(width, embeddings[name][1]) for name, kind in kinds.items() if issubclass(kind, EncoderLoss)}
         )
         plain = {name: kind() for name, kind in kinds.items() if not issubclass(kind, EncoderLoss)}
-        self.head = DistillationHead(seq2seq.linear_head(model), plain)
-        self.scores = DistillationHead(self.head.linear, {"ce": CrossEntropy()})
         self._sampled = {name: one for name, one in plain.items() if isinstance(one, SampleLoss)}
+        # Cross-entropy gives a sample's log-probability.
+        scored = {"ce": CrossEntropy()} if self._sampled else {}
+        model.set_output_embeddings(DistillationHead(seq2seq.linear_head(model), {**plain, **scored}))
+
+    @property
+    def head(self) -> DistillationHead:
+        """The model's output layer."""
+        head: DistillationHead = self.model.get_output_embeddings()
+        return head
 
     def forward(self, batch: Batch, step: Step) -> LossOut:
         """The loss of a batch; sums over its tokens and rows, and their total weighted by the coefficients."""
@@ -84,7 +91,7 @@ class Student(nn.Module):
         ]
         for name, loss in self._sampled.items():
             if name in wanted and self.policy:
-                sampled = self.policy.loss(self.model, self.scores, batch, states.encoder_BSD, step.keys, loss)
+                sampled = self.policy.loss(self.model, batch, states.encoder_BSD, step.keys, loss)
                 outs.append(LossOut(wanted[name] * sampled.total, sampled.components))
         total = torch.stack([out.total.float() for out in outs]).sum()
         return LossOut(total, {name: value for out in outs for name, value in out.components.items()})

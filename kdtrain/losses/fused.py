@@ -56,10 +56,12 @@ class LossOut:
     components: dict[str, Tensor]
 
 
-class DistillationHead(nn.Module):
-    """A model's output layer and its loss in one.
+class DistillationHead(nn.Linear):
+    """A model's output layer, which also knows its loss.
 
-    It is called as a module, so that what gathers sharded weights before a module runs does so here.
+    It takes the layer's place in the model, weights and their names included. Given hidden states alone it gives
+    logits; given targets too, the loss, and logits never exist together. Both are calls of one module, so that what
+    gathers sharded weights before a module runs (FSDP) does so for both.
 
     Parameters
     ----------
@@ -79,16 +81,18 @@ class DistillationHead(nn.Module):
         chunk: int | None = None,
         tile: int | None = None,
     ) -> None:
-        super().__init__()
-        self.linear = linear
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, "meta")
+        self.weight, self.bias = linear.weight, linear.bias
         self.chunk = chunk or max(1, CHUNK // linear.out_features)
         self.tile = tile or max(1, TILE // linear.out_features)
         self.labels = {name: one for name, one in components.items() if isinstance(one, LabelLoss)}
         self.divergences = {name: one for name, one in components.items() if isinstance(one, Divergence)}
         self.sequences = {name: one for name, one in components.items() if isinstance(one, SequenceLoss)}
 
-    def forward(self, hidden_LD: Tensor, targets: Targets, coefficients: Mapping[str, float]) -> LossOut:
-        """The sums over tokens and rows, and their total, weighted by ``coefficients``.
+    def forward(
+        self, hidden_LD: Tensor, targets: Targets | None = None, coefficients: Mapping[str, float] | None = None
+    ) -> Any:
+        """Logits; or a `LossOut`: sums over tokens and rows, and their total, weighted by ``coefficients``.
 
         Components without a coefficient, or with 0, are left out. Under autocast products are in its number format
         and all else in float32.
@@ -98,8 +102,10 @@ class DistillationHead(nn.Module):
         CapabilityError
             The codec cannot serve the temperature or a component.
         """
-        run = _Pass(self, targets, {name: value for name, value in coefficients.items() if value})
-        total = cast(Tensor, _Fused.apply(hidden_LD, self.linear.weight, self.linear.bias, run))  # type: ignore[no-untyped-call]
+        if targets is None:
+            return super().forward(hidden_LD)
+        run = _Pass(self, targets, {name: value for name, value in (coefficients or {}).items() if value})
+        total = cast(Tensor, _Fused.apply(hidden_LD, self.weight, self.bias, run))  # type: ignore[no-untyped-call]
         return LossOut(total, run.sums)
 
 

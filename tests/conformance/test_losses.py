@@ -137,7 +137,7 @@ def test_the_gradient_is_that_of_the_value(name):
     head = DistillationHead(nn.Linear(3, V, dtype=torch.float64), {name: KINDS[name]()}, 6, 4)
 
     def total(hidden_LD, weight_VD, bias_V):
-        parameters = {"linear.weight": weight_VD, "linear.bias": bias_V}
+        parameters = {"weight": weight_VD, "bias": bias_V}
         return torch.func.functional_call(head, parameters, (hidden_LD, given, {name: 0.7})).total
 
     gradients = torch.autograd.grad(3 * total(*point), point)

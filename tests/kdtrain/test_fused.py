@@ -55,12 +55,12 @@ def test_a_head_tied_to_the_input_embedding(teacher):
     """The embedding's gradient is that of both of its uses."""
     head, (hidden_LD, labels_L) = make_head(), inputs()
     embedding = nn.Embedding(V, D)
-    head.linear.weight = embedding.weight
+    head.weight = embedding.weight
     found, expected = (
         torch.autograd.grad(total, embedding.weight)[0]
         for total in (
             head(embedding(labels_L) + hidden_LD, targets(labels_L, teacher), COEFFICIENTS).total,
-            dense(head.linear, embedding(labels_L) + hidden_LD, labels_L, teacher),
+            dense(head, embedding(labels_L) + hidden_LD, labels_L, teacher),
         )
     )
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
@@ -68,7 +68,7 @@ def test_a_head_tied_to_the_input_embedding(teacher):
 
 def test_a_frozen_head_gets_no_gradient_and_costs_no_product(teacher, monkeypatch):
     head, (hidden_LD, labels_L) = make_head(), inputs()
-    head.linear.requires_grad_(False)
+    head.requires_grad_(False)
     hidden_LD.requires_grad_()
     shapes = []
     addmm = torch.Tensor.addmm_
@@ -77,10 +77,10 @@ def test_a_frozen_head_gets_no_gradient_and_costs_no_product(teacher, monkeypatc
     )
     out = head(hidden_LD, targets(labels_L, teacher), COEFFICIENTS)
     out.total.backward()
-    assert head.linear.weight.grad is None
+    assert head.weight.grad is None
     assert {shape[-1] for shape in shapes} == {D}
     assert (V, D) not in shapes
-    expected = torch.autograd.grad(dense(head.linear, hidden_LD, labels_L, teacher), hidden_LD)[0]
+    expected = torch.autograd.grad(dense(head, hidden_LD, labels_L, teacher), hidden_LD)[0]
     torch.testing.assert_close(hidden_LD.grad, expected, rtol=1e-4, atol=1e-7)
 
 
@@ -88,12 +88,12 @@ def test_accumulated_batches_add_up(teacher):
     head, (hidden_LD, labels_L) = make_head(), inputs()
     codec, arrays = teacher
     head(hidden_LD, targets(labels_L, teacher), COEFFICIENTS).total.backward()
-    whole, head.linear.weight.grad = head.linear.weight.grad, None
+    whole, head.weight.grad = head.weight.grad, None
     sizes = (13, L - 13)
     pieces = zip(hidden_LD.split(sizes), labels_L.split(sizes), codec.pieces(arrays, sizes), strict=True)
     for hidden, labels, signal in pieces:
         head(hidden, Targets(labels, codec=codec, signal=signal, temperature=T), COEFFICIENTS).total.backward()
-    torch.testing.assert_close(head.linear.weight.grad, whole, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(head.weight.grad, whole, rtol=1e-5, atol=1e-8)
 
 
 def test_bf16_products_and_float32_everything_else(teacher):
@@ -101,14 +101,14 @@ def test_bf16_products_and_float32_everything_else(teacher):
     hidden_LD.requires_grad_()
     exact = head(hidden_LD, targets(labels_L, teacher), COEFFICIENTS)
     exact.total.backward()
-    gradients = [hidden_LD.grad.clone(), head.linear.weight.grad.clone()]
-    hidden_LD.grad = head.linear.weight.grad = None
+    gradients = [hidden_LD.grad.clone(), head.weight.grad.clone()]
+    hidden_LD.grad = head.weight.grad = None
     with torch.autocast("cpu", torch.bfloat16):
         half = head(hidden_LD, targets(labels_L, teacher), COEFFICIENTS)
     half.total.backward()
     assert half.total.dtype == torch.float32
     assert half.total.item() == pytest.approx(exact.total.item(), rel=1e-2)
-    for found, expected in zip((hidden_LD.grad, head.linear.weight.grad), gradients, strict=True):
+    for found, expected in zip((hidden_LD.grad, head.weight.grad), gradients, strict=True):
         assert found.dtype == torch.float32
         assert functional.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.999
 
@@ -140,7 +140,7 @@ def test_weights_of_tokens_multiply_label_losses_alone(teacher):
     weighted = Targets(labels_L, (), weights_L, given.codec, given.signal, T)
     plain, out = (head(hidden_LD, one, COEFFICIENTS).components for one in (given, weighted))
     assert out["kl"] == plain["kl"]
-    each_L = functional.cross_entropy(head.linear(hidden_LD), labels_L, reduction="none")
+    each_L = functional.cross_entropy(head(hidden_LD), labels_L, reduction="none")
     torch.testing.assert_close(out["ce"], (each_L * weights_L).sum().detach())
 
 
@@ -151,7 +151,7 @@ def test_no_tokens_give_nothing(teacher):
     out = head(torch.zeros(0, D, requires_grad=True), none, COEFFICIENTS)
     out.total.backward()
     assert out.total.item() == 0
-    assert not head.linear.weight.grad.any()
+    assert not head.weight.grad.any()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
@@ -168,7 +168,7 @@ def test_fidelity_measures_the_gradient_that_is_trained(name, codec_name, temper
     signal = codec.encode(Output(teacher_LV))
     measured_LV = _gradient(name, codec.decode(signal, temperature), student_LV, temperature)
     head = DistillationHead(nn.Linear(V, V, bias=False), {name: LOSSES.get(name)()}, 16, 5)
-    nn.init.eye_(head.linear.weight)
+    nn.init.eye_(head.weight)
     student_LV.requires_grad_()
     given = Targets(torch.zeros(L, dtype=torch.long), codec=codec, signal=signal, temperature=temperature)
     (trained_LV,) = torch.autograd.grad(head(student_LV, given, {name: 0.25}).total, student_LV)
@@ -180,7 +180,7 @@ def test_jsd_is_bounded():
     apart_LV = 1e3 * torch.eye(V)[:L]
     codec = fitted_on("dense", apart_LV.roll(1, -1), {"dtype": "f32"})
     head = DistillationHead(nn.Linear(V, V, bias=False), {"jsd": LOSSES.get("jsd")()})
-    nn.init.eye_(head.linear.weight)
+    nn.init.eye_(head.weight)
     given = Targets(torch.zeros(L, dtype=torch.long), codec=codec, signal=codec.encode(Output(apart_LV.roll(1, -1))))
     assert head(apart_LV, given, {"jsd": 1.0}).total.item() == pytest.approx(L * math.log(2), rel=1e-4)
 

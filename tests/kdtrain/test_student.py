@@ -164,7 +164,7 @@ def test_the_expected_gradient_of_ast_is_that_of_the_expected_invalidity(parsers
             continue
         _, states = log_probability(labels)
         score = student.policy._score(
-            student.scores, model, BaseModelOutput(last_hidden_state=states.encoder_BSD), mask,
+            model, BaseModelOutput(last_hidden_state=states.encoder_BSD), mask,
             torch.tensor([labels]), torch.tensor([advantage]),
         )  # fmt: skip
         gradients = torch.autograd.grad(score, parameters, allow_unused=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import click
 import torch
@@ -53,7 +53,9 @@ class Case:
 @click.option("--rounds", default=7, show_default=True, type=click.IntRange(1))
 @click.option("--threads", default=0, help="Of torch; 0: as many as it takes by itself.")
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--json", "out", type=click.Path(path_type=Path), help="Write the records to this file.")
+@click.option(
+    "--json", "out", type=click.Path(path_type=Path), help="Write records to this file; those of other sizes stay."
+)
 def main(
     tokens: int, dim: int, vocab: int, codecs: str, rounds: int, threads: int, device: str, out: Path | None
 ) -> None:
@@ -78,7 +80,9 @@ def main(
     note(f"load of the machine at the end: {load:.1f} on {cores} cores; {records[0]['torch_threads']} torch threads")
     print_json(records)
     if out:
-        out.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+        others = json.loads(out.read_text(encoding="utf-8")) if out.exists() else []
+        kept = [one for one in others if (one["tokens"], one["dim"]) != (tokens, dim)]
+        out.write_text(json.dumps(kept + records, indent=1) + "\n", encoding="utf-8")
 
 
 def make_inputs(path: Path, tokens: int, dim: int, vocab: int, codecs: list[str]) -> None:
@@ -194,7 +198,7 @@ def _ours(case: Case, path: Path, weight_VD: nn.Parameter, labels_L: Tensor) -> 
     head = DistillationHead(linear, {name: LOSSES.get(name)() for name in mix})
     targets = Targets(labels_L, codec=codec, signal=signal, temperature=TEMPERATURE)
     coefficients = {name: weight / len(labels_L) for name, weight in mix.items()}
-    return lambda hidden_LD: head(hidden_LD, targets, coefficients).total
+    return lambda hidden_LD: cast(Tensor, head(hidden_LD, targets, coefficients).total)
 
 
 def _signal(case: Case, path: Path, device: torch.device) -> tuple[Codec[Any], dict[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""Write the tables of docs/performance.md and the README from the records of tools/bench."""
+"""Write the tables of docs/performance.md, docs/losses.md and the README from the records in docs/results."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import losses
 from marked import replaced, row, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,16 +153,21 @@ def conditions(records: Sequence[Record]) -> str:
 def pages() -> dict[Path, str]:
     """The pages as they should be, by path."""
     found = {}
-    for page, write_fidelity in ((ROOT / "docs/performance.md", full), (ROOT / "README.md", short)):
+    for name, write_fidelity in (("docs/performance.md", full), ("docs/losses.md", full), ("README.md", short)):
+        page = ROOT / name
         text = page.read_text(encoding="utf-8")
         for path in sorted(RESULTS.glob("fidelity-*.json")):
             if f"<!-- {path.stem} -->" in text:
                 records = json.loads(path.read_text(encoding="utf-8"))
                 text = replaced(text, path.stem, f"{write_fidelity(records)}\n\n{conditions(records)}")
-        others = {"encode": encode, "store": store, "loader": loader, "overlap": overlap, "window": window}
-        for name, write in others.items():
-            if f"<!-- {name} -->" in text:
-                text = replaced(text, name, write(json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))))
+        others = {
+            "encode": encode, "store": store, "loader": loader, "overlap": overlap, "window": window,
+            "loss": losses.loss, "students": losses.students, "ablation": losses.ablation,
+        }  # fmt: skip
+        for record, write in others.items():
+            if f"<!-- {record} -->" in text:
+                found_there = json.loads((RESULTS / f"{record}.json").read_text(encoding="utf-8"))
+                text = replaced(text, record, write(found_there))
         found[page] = text
     return found
 
@@ -184,7 +190,7 @@ def _angle(record: Record | None, worst: bool = False) -> str:
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write all pages."""
     for page, text in pages().items():
         page.write_text(text, encoding="utf-8")
         print(page.relative_to(ROOT))
