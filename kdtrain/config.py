@@ -134,7 +134,9 @@ class LossConfig(Section):
     loss_components: tuple[str, ...] = Field(
         default=(), description="Components by name instead, such as: focal jsd semantic contrastive."
     )
-    loss_weights: tuple[Weight, ...] = Field(default=(), description="Their weights, in the same order.")
+    loss_weights: tuple[Weight, ...] = Field(
+        default=(), description="Their weights, in the same order; where dynamic ones start."
+    )
     pans_weight: Weight = Field(default=0.1, description="Weight of pans without --loss-weights.")
     ast_weight: Weight = Field(default=0.1, description="Weight of ast without --loss-weights.")
     semantic_loss_scale: Weight = Field(default=5.0, description="Multiplies the weight of semantic (beta).")
@@ -144,10 +146,9 @@ class LossConfig(Section):
     enable_dynamic_weighting: bool = Field(
         default=False, description="Weights go from their start to their end over training, and alpha rises."
     )
-    start_weights: tuple[Weight, ...] = Field(
-        default=(), description="Where dynamic weights start, in the order of the components."
+    end_weights: tuple[Weight, ...] = Field(
+        default=(), description="Where dynamic weights end, in the order of the components."
     )
-    end_weights: tuple[Weight, ...] = Field(default=(), description="Where dynamic weights end.")
     weight_shape: Literal["linear", "cosine"] = Field(default="linear", description="The way between them.")
     introduce_at: tuple[Share, ...] = Field(
         default=(), description="The share of training after which each component begins to count."

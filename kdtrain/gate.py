@@ -20,8 +20,8 @@ def check_signal(store: Store, codec: Codec[Any], mix: Mix, config: LossConfig) 
     Raises
     ------
     CapabilityError
-        The codec cannot serve a component or the temperature at all; or the gradient that it gives lies further
-        from the full teacher's than ``max_angle``, and nobody accepted that.
+        The codec cannot serve a component or the temperatures at all; or nobody accepted that the gradient that it
+        gives lies further from the full teacher's than ``max_angle``, or was measured at other temperatures.
     """
     lowest, highest = mix.temperatures
     _check_served(store, codec, lowest, highest)
@@ -36,12 +36,15 @@ def check_signal(store: Store, codec: Codec[Any], mix: Mix, config: LossConfig) 
                 "imported candidates have no such numbers; --max-angle is not applied."
             )
             continue
-        notes += [
-            f"{store.root}: its signal was measured for {name!r} at T = {records[0].temperature:g} to "
-            f"{records[-1].temperature:g}, not at {temperature:g}; the nearest counts."
-            for temperature in sorted({lowest, highest})
-            if not records[0].temperature <= temperature <= records[-1].temperature
-        ]
+        outside = [T for T in sorted({lowest, highest}) if not records[0].temperature <= T <= records[-1].temperature]
+        if outside:
+            between = f"T = {records[0].temperature:g} to {records[-1].temperature:g}"
+            if not config.accept_infidelity:
+                raise CapabilityError(
+                    f"Expected a signal of {store.root} that was measured for {name!r} at T = {outside[0]:g}. Got "
+                    f"measurements at {between}. Train within them, or pass --accept-infidelity."
+                )
+            notes.append(f"{store.root}: measured for {name!r} at {between}, accepted by --accept-infidelity.")
         if worst.angle_deg > config.max_angle:
             if not config.accept_infidelity:
                 raise CapabilityError(_refusal(store, worst, records, (lowest, highest), config.max_angle))

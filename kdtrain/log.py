@@ -5,7 +5,8 @@ Columns of ``training_metrics.csv``, one row per optimizer step (``split`` train
 =================  =====================================================================================
 step, epoch        optimizer steps done; pass over the data, from 1 (0: before the first step)
 split              ``train`` or ``val``
-loss               sum of the means, weighted: with the step's weights, or on validation rows with the last step's
+loss               sum of the means, weighted: with the step's weights, or on validation rows with the same ones at
+                   every validation (`kdtrain.weights.Weights.reference`)
 <component>_loss   each component's mean per label token, or per row, before its weight
 <component>_weight what it was multiplied by (train only)
 temperature        T at which teacher and student were compared (train only)
@@ -13,6 +14,7 @@ lr, grad_norm      learning rate and gradient norm before clipping, of the step 
 label_tokens       label tokens of the step or of the validation rows
 tokens_per_s       label tokens per second of the step or validation
 data_wait_s        seconds spent waiting for the loader
+sample_s           seconds spent on texts that the student writes (with ast, train only)
 rss_mb             resident memory of the process, MiB
 elapsed_s          seconds of training, over all starts of the run
 =================  =====================================================================================
@@ -32,13 +34,23 @@ from kdstore.store import atomic
 from kdtrain.rundir import RunDir
 from kdtrain.stream.memory import rss_bytes
 
-_MEASURES = ("temperature", "lr", "grad_norm", "label_tokens", "tokens_per_s", "data_wait_s", "rss_mb", "elapsed_s")
+_MEASURES = (
+    "temperature",
+    "lr",
+    "grad_norm",
+    "label_tokens",
+    "tokens_per_s",
+    "data_wait_s",
+    "sample_s",
+    "rss_mb",
+    "elapsed_s",
+)
 _GROUPS = {
     "loss": "Loss/total",
     "lr": "Hyperparams/learning_rate",
     "temperature": "Hyperparams/temperature",
     "grad_norm": "Gradients/norm",
-    **{name: f"Training/{name}" for name in ("tokens_per_s", "data_wait_s", "rss_mb")},
+    **{name: f"Training/{name}" for name in ("tokens_per_s", "data_wait_s", "sample_s", "rss_mb")},
 }
 
 

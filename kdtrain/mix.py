@@ -1,44 +1,42 @@
 """The components of a run, and what they need of its stores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from kdstore.errors import CapabilityError, MismatchError
+from kdstore.errors import CapabilityError, MismatchError, UsageError
 from kdstore.schema import Vector
 from kdstore.store.reader import Store
 from kdtrain.config import LossConfig
-from kdtrain.losses import LOSSES, Component
+from kdtrain.losses import LOSSES, Component, LabelLoss
 from kdtrain.weights import Weights, lowest_temperature
 
 _PREFIX = "embeddings/"
 _CODE_ENCODER = "codebert"
 
 
-@dataclass(frozen=True)
 class Mix:
-    """Loss components that have a weight at some time of training.
+    """Loss components that have a weight at some time of training; ``kinds`` are their classes, by name, in order.
 
     Raises
     ------
     UnknownNameError, UsageError
-        See `kdtrain.weights.Weights`.
+        See `kdtrain.weights.Weights`; or tokens are to be weighted, or an embedding is named, for no component.
     """
 
-    config: LossConfig
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be weighed."""
-        assert self.names
+    def __init__(self, config: LossConfig) -> None:
+        self.config = config
+        self.kinds: dict[str, type[Component]] = {name: LOSSES.get(name) for name in Weights(config, 2).names}
+        if config.enable_token_weighting and not any(issubclass(kind, LabelLoss) for kind in self.kinds.values()):
+            raise UsageError(
+                f"Expected ce or focal with --enable-token-weighting. Got {', '.join(self.kinds)}. Leave it out."
+            )
+        for name in ("semantic", "contrastive"):
+            if getattr(config, f"{name}_embedding") and name not in self.kinds:
+                raise UsageError(f"Expected {name!r} among the components with --{name}-embedding. Got none.")
 
     @property
     def names(self) -> tuple[str, ...]:
         """The components, in the configured order."""
-        return Weights(self.config, 2).names
-
-    @property
-    def kinds(self) -> dict[str, type[Component]]:
-        """Their classes by name."""
-        return {name: LOSSES.get(name) for name in self.names}
+        return tuple(self.kinds)
 
     @property
     def compared(self) -> list[str]:
@@ -93,7 +91,7 @@ class Mix:
                 f"Expected an embedding for {component!r} in {store.root}. Got {', '.join(widths) or 'none'}. "
                 + (
                     f"Name one with --{component}-embedding."
-                    if widths
+                    if widths and hasattr(self.config, f"{component}_embedding")
                     else "Build the store with --embed NAME=ENCODER, or choose other --loss-components."
                 )
             )

@@ -10,7 +10,7 @@ from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
 from kdstore.errors import UsageError
-from kdtrain.config import Config, read_recipe, resolve, section_of, sections
+from kdtrain.config import Config, LossConfig, read_recipe, resolve, section_of, sections
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RECIPE_ONLY = {"after"}
@@ -34,10 +34,10 @@ class _Several(click.ParamType[tuple[Any, ...]]):
         if self.kind is str:
             from kdtrain.losses import LOSSES  # imports torch, which `--help` must not
 
-            # A slip of the pen too, so that it is refused as one.
-            return not Path(word).exists() and all(
-                bool(get_close_matches(one, LOSSES.names(), n=1)) for one in word.split(",")
-            )
+            names = LOSSES.names()
+            # A slip of the pen counts too, so that it is refused as one.
+            slip = not Path(word).exists() and bool(get_close_matches(word, names, n=1, cutoff=0.7))
+            return slip or all(one in names for one in word.split(","))
         try:
             float(word)
         except ValueError:
@@ -65,7 +65,8 @@ class RunCommand(click.Command):
                 values += 1
                 continue
             joined.append(word)
-            kind, values = kinds.get(word.replace("_", "-")), 0
+            option, given, _ = word.partition("=")
+            kind, values = kinds.get(option.replace("_", "-")), int(bool(given))
         return super().parse_args(ctx, joined)
 
 
@@ -148,7 +149,7 @@ def configure(recipe: str, options: Mapping[str, Any], forced: Mapping[str, Any]
     if "loss_function" in given:
         given = {"loss_components": (), **given}
     if "loss_components" in given:
-        given = {"loss_weights": (), "start_weights": (), "end_weights": (), "introduce_at": (), **given}
+        given = {"loss_weights": (), "end_weights": (), "introduce_at": (), **given}
     if given.pop("enable_epoch_sampling", False):
         if not {"max_train_samples"} <= given.keys() or "epoch_samples" in given:
             raise UsageError(
@@ -158,7 +159,38 @@ def configure(recipe: str, options: Mapping[str, Any], forced: Mapping[str, Any]
         given["epoch_samples"] = given.pop("max_train_samples")
     if "epoch_sampling" in given and "epoch_samples" not in given:
         raise UsageError("Expected --epoch-samples, the rows of an epoch, with --epoch-sampling. Got none.")
-    return resolve(read_recipe(recipe), {**given, **forced})
+    config = resolve(read_recipe(recipe), {**given, **forced})
+    _check_effect(given, config.loss)
+    return config
+
+
+def _check_effect(given: Mapping[str, Any], loss: LossConfig) -> None:
+    """Refuse options that others leave without any effect.
+
+    Raises
+    ------
+    UsageError
+        There is one.
+    """
+    weighed = loss.enable_dynamic_weighting or bool(loss.loss_weights)
+    cases = {
+        "loss_function": (
+            bool(given.get("loss_components")) and loss.loss_function != "multi_component", "with --loss-components"
+        ),
+        "pans_weight": (weighed, "with other weights"),
+        "ast_weight": (weighed, "with other weights"),
+        "end_weights": (not loss.enable_dynamic_weighting, "without --enable-dynamic-weighting"),
+        "weight_shape": (not loss.enable_dynamic_weighting, "without --enable-dynamic-weighting"),
+        "final_temperature": (not loss.temperature_decay, "with --no-temperature-decay"),
+        "temperature_shape": (not loss.temperature_decay, "with --no-temperature-decay"),
+        "critical_token_weight": (not loss.enable_token_weighting, "without --enable-token-weighting"),
+    }  # fmt: skip
+    for name, (idle, why) in cases.items():
+        if given.get(name) not in (None, ()) and idle:
+            raise UsageError(
+                f"Expected no --{name.replace('_', '-')} {why}, where it does nothing. Got {given[name]}. "
+                "Leave one out."
+            )
 
 
 def _option(name: str, field: FieldInfo, default: Any) -> Callable[[F], F]:

@@ -1,5 +1,6 @@
 """Let a student write, and give its own samples a gradient."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from kdtrain.losses import SampleLoss
 from kdtrain.losses._parsing import ParserPool
 from kdtrain.losses.fused import LossOut, Targets
 from kdtrain.models import seq2seq
-from kdtrain.models.sampling import sample_and_greedy
+from kdtrain.models.sampling import evaluating, sample_and_greedy
 from kdtrain.stream.batch import IGNORED, Batch
 
 
@@ -29,10 +30,16 @@ class Policy:
         Longest output.
     parsers
         Say which texts are valid.
+
+    Attributes
+    ----------
+    seconds
+        Spent here so far.
     """
 
     def __init__(self, tokenizer: Any, ids: TokenizerRecord, max_tokens: int, parsers: ParserPool) -> None:
         self._tokenizer, self._ids, self._max_tokens, self._parsers = tokenizer, ids, max_tokens, parsers
+        self.seconds = 0.0
 
     def loss(
         self,
@@ -47,7 +54,7 @@ class Policy:
         ``keys`` has one for each of these rows; the model's head knows cross-entropy. The total is as large as the
         samples' loss r, and its gradient that of :math:`(r(s) - r(g)) \log \pi(s)`.
         """
-        rows = len(keys)
+        start, rows = time.monotonic(), len(keys)
         states_BSD, mask_BS = encoder_BSD[:rows], batch.attention_mask_BS[:rows]
         sampled_BT, greedy_BT = sample_and_greedy(model, states_BSD, mask_BS, keys, self._max_tokens, self._ids)
         losses = component(self._parsers.submit(self._texts(sampled_BT) + self._texts(greedy_BT)).result())
@@ -58,7 +65,17 @@ class Policy:
             advantage_B = (loss_B - baseline_B)[moved_B]
             score = self._score(model, outputs, mask_BS[moved_B], sampled_BT[moved_B], advantage_B)
             total = total + score - score.detach()
+        self.seconds += time.monotonic() - start
         return LossOut(total, {component.name: loss_B.sum()})
+
+    def undecided(self) -> str:
+        """Texts so far that could not be decided, and so count as invalid, in words; empty where there are none."""
+        counts = {
+            "took too long": self._parsers.timeouts,
+            "ended their parser": self._parsers.crashes,
+            "were too long": self._parsers.too_long,
+        }
+        return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
     def _score(
         self,
@@ -69,10 +86,8 @@ class Policy:
         advantage_B: Tensor,
     ) -> Tensor:
         """The sum of advantage times log pi over samples, teacher-forced on them."""
-        training = model.training
-        model.eval()  # as when they were drawn
-        states = seq2seq.states(model, sampled_BT, encoder_outputs=encoder_outputs, attention_mask=mask_BS)
-        model.train(training)
+        with evaluating(model):  # as when they were drawn
+            states = seq2seq.states(model, sampled_BT, encoder_outputs=encoder_outputs, attention_mask=mask_BS)
         real_BT = sampled_BT != IGNORED
         # Cross-entropy is minus log pi.
         weights_L = -advantage_B[:, None].expand(real_BT.shape)[real_BT]

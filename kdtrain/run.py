@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from kdstore.console import note, progress, stdout
 from kdstore.encode.device import resolve_device, resolve_dtype
 from kdstore.encode.teacher import load_seq2seq
-from kdstore.errors import KDError, TrainingError
+from kdstore.errors import KDError, TrainingError, UsageError
 from kdstore.store.reader import Store
 from kdtrain import checkpoint, preflight
 from kdtrain.config import Config
@@ -56,7 +56,12 @@ def settle(config: Config) -> tuple[torch.device, Mix]:
     resolve_dtype(config.run.dtype, device)
     if config.model.from_scratch:
         seq2seq.check_preset(config.model.from_scratch)
-    return device, Mix(config.loss)
+    mix = Mix(config.loss)
+    if "contrastive" in mix.names and config.data.batch_size < 2:
+        raise UsageError(
+            "Expected at least 2 rows in a batch, where contrastive takes its negatives from. Got --batch-size 1."
+        )
+    return device, mix
 
 
 def train(stores: Stores, config: Config, run: RunDir, *, resume: bool) -> Summary:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdstore.codecs import Codec
+from kdstore.errors import UsageError
 from kdtrain.losses import LOSSES, EncoderLoss, SampleLoss
 from kdtrain.losses.ce import CrossEntropy
 from kdtrain.losses.fused import DistillationHead, LossOut, Targets
@@ -49,6 +50,8 @@ class Student(nn.Module):
     ------
     UnknownNameError
         No such component.
+    UsageError
+        A sample loss has no policy.
     CapabilityError
         The model does not end in one linear layer.
     """
@@ -64,12 +67,16 @@ class Student(nn.Module):
         self.model, self.policy = model, policy
         self._columns = {name: column for name, (column, _) in embeddings.items()}
         kinds = {name: LOSSES.get(name) for name in components}
-        width = model.config.hidden_size
+        width = seq2seq.linear_head(model).in_features
         self.losses = nn.ModuleDict(
             {name: kind(width, embeddings[name][1]) for name, kind in kinds.items() if issubclass(kind, EncoderLoss)}
         )
         plain = {name: kind() for name, kind in kinds.items() if not issubclass(kind, EncoderLoss)}
         self._sampled = {name: one for name, one in plain.items() if isinstance(one, SampleLoss)}
+        if self._sampled and policy is None:
+            raise UsageError(
+                f"Expected a policy that lets the student write for {', '.join(self._sampled)}. Got none."
+            )
         # Cross-entropy gives a sample's log-probability.
         scored = {"ce": CrossEntropy()} if self._sampled else {}
         model.set_output_embeddings(DistillationHead(seq2seq.linear_head(model), {**plain, **scored}))
@@ -82,21 +89,19 @@ class Student(nn.Module):
 
     def forward(self, batch: Batch, step: Step) -> LossOut:
         """The loss of a batch; sums over its tokens and rows, and their total weighted by the coefficients."""
-        wanted = {name: value for name, value in step.coefficients.items() if value}
         inputs = {"input_ids": batch.input_ids_BS, "attention_mask": batch.attention_mask_BS}
         states = seq2seq.states(self.model, batch.labels_BT, **inputs)
-        outs = [self._at_tokens(batch, step, states.decoder_BTD, wanted)]
-        outs += [
-            self._of_encoder(name, batch, states.encoder_BSD, wanted[name]) for name in self.losses if name in wanted
-        ]
+        outs = [self._at_tokens(batch, step, states.decoder_BTD)]
+        # All of them, whatever they weigh now: under DDP every parameter has a part in every step.
+        outs += [self._of_encoder(name, batch, step, states.encoder_BSD) for name in self.losses]
         for name, loss in self._sampled.items():
-            if name in wanted and self.policy:
+            if (coefficient := step.coefficients.get(name)) and self.policy and step.keys:
                 sampled = self.policy.loss(self.model, batch, states.encoder_BSD, step.keys, loss)
-                outs.append(LossOut(wanted[name] * sampled.total, sampled.components))
+                outs.append(LossOut(coefficient * sampled.total, sampled.components))
         total = torch.stack([out.total.float() for out in outs]).sum()
         return LossOut(total, {name: value for out in outs for name, value in out.components.items()})
 
-    def _at_tokens(self, batch: Batch, step: Step, decoder_BTD: Tensor, wanted: Mapping[str, float]) -> LossOut:
+    def _at_tokens(self, batch: Batch, step: Step, decoder_BTD: Tensor) -> LossOut:
         real_BT = batch.labels_BT != IGNORED
         weights_BT = step.token_weights_BT
         targets = Targets(
@@ -107,12 +112,13 @@ class Student(nn.Module):
             signal=batch.signal,
             temperature=step.temperature,
         )
-        out: LossOut = self.head(decoder_BTD[real_BT], targets, wanted)
+        out: LossOut = self.head(decoder_BTD[real_BT], targets, step.coefficients)
         return out
 
-    def _of_encoder(self, name: str, batch: Batch, encoder_BSD: Tensor, coefficient: float) -> LossOut:
-        # Rows of padding have no reference.
-        mask_BS1 = batch.attention_mask_BS[: batch.rows, :, None]
-        pooled_BD = (encoder_BSD[: batch.rows] * mask_BS1).sum(1) / mask_BS1.sum(1)
-        value = self.losses[name](pooled_BD, batch.embeddings[self._columns[name]][: batch.rows].float())
-        return LossOut(coefficient * value, {name: value.detach()})
+    def _of_encoder(self, name: str, batch: Batch, step: Step, encoder_BSD: Tensor) -> LossOut:
+        # Rows of padding have no reference. In float32, because half precision tells hardly any cosines apart.
+        with torch.autocast(encoder_BSD.device.type, enabled=False):
+            mask_BS1 = batch.attention_mask_BS[: batch.rows, :, None]
+            pooled_BD = (encoder_BSD[: batch.rows].float() * mask_BS1).sum(1) / mask_BS1.sum(1)
+            value = self.losses[name](pooled_BD, batch.embeddings[self._columns[name]][: batch.rows].float())
+            return LossOut(step.coefficients.get(name, 0.0) * value, {name: value.detach()})

@@ -168,6 +168,8 @@ class Trainer:
                 epoch = self.progress.step // self.steps_per_epoch
                 taken = self.train_loader.account(epoch - 1)
                 log.say(f"epoch {epoch}: {taken}; {rss_bytes() / 2**20:,.0f} MiB in memory")
+                if self.student.policy and (undecided := self.student.policy.undecided()):
+                    log.say(f"texts of the student that count as invalid because they {undecided}")
             self._validate(log)
             self._checkpoint()
         checkpoint.publish(self.run.final_model, lambda path: seq2seq.save(self.model, self.tokenizer, path))
@@ -185,12 +187,15 @@ class Trainer:
                 if not micro:
                     break
                 wait = time.monotonic() - start
+                sampling_s = self.student.policy.seconds if self.student.policy else 0.0
                 measures = self._step(micro)
                 seconds = time.monotonic() - start
                 self.progress.step += 1
                 self.progress.elapsed_s += seconds
                 tokens += int(measures["label_tokens"])
                 speed = {"tokens_per_s": measures["label_tokens"] / seconds, "data_wait_s": wait}
+                if self.student.policy:
+                    speed["sample_s"] = self.student.policy.seconds - sampling_s
                 log.row(self.progress.step, epoch, "train", measures | speed | {"elapsed_s": self.progress.elapsed_s})
                 bar.advance()
                 bar.describe(f"epoch {epoch}/{self.config.schedule.epochs}, loss {measures['loss']:.4f}")
@@ -255,7 +260,7 @@ class Trainer:
             temperature,
             loader.codec_of(batch),
             [sample_key(seed, step, one) for one in ids],
-            self._token_weights(batch),
+            self._token_weights(batch) if self.student.training else None,
         )
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             out: LossOut = self.student(batch, settings)
@@ -290,18 +295,18 @@ class Trainer:
         if at.step == 0:
             at.start_val_loss = loss
         at.val_loss = loss
-        if not loss >= at.best_val_loss:  # also true for the first one, when the best is NaN
+        if loss < at.best_val_loss or (math.isnan(at.best_val_loss) and math.isfinite(loss)):
             at.best_val_loss, at.best_step = loss, at.step
             checkpoint.publish(self.run.best_model, lambda path: seq2seq.save(self.model, self.tokenizer, path))
 
     @torch.no_grad()
     def _evaluate(self, loader: Loader) -> tuple[dict[str, float], int]:
-        """Means of the components over all rows, at the weights and temperature that training ends with."""
+        """Means of all components over all rows, at the temperature that training ends with."""
         self.student.eval()
         counts, outs = Counter[str](), []
         temperature = lowest_temperature(self.config.loss)
         for batch in loader:
-            outs.append(self._loss(batch, loader, self.weights.reference(), temperature, 0))
+            outs.append(self._loss(batch, loader, dict.fromkeys(self.weights.names, 1.0), temperature, 0))
             counts.update(self._counts([batch]))
         return self._means(outs, counts), counts["token"]
 

@@ -5,9 +5,9 @@ With s the share of training that is done, a component's weight is
 .. math:: w(s) = b(s) \cdot a(s) \cdot \beta \cdot n
 
 * **Base** b. Static: ``--loss-weights``; else ``--pans-weight``, ``--ast-weight``, the start of the table below for
-  semantic and contrastive, and 1 for all others. With ``--enable-dynamic-weighting``: from the table's start to its
-  end by linear or cosine interpolation; a component at 0 is off, the others are clamped to [0.01, 0.8], then divided
-  by their sum, so that a single one has 1.
+  semantic and contrastive, and 1 for all others. With ``--enable-dynamic-weighting``: from ``--loss-weights`` or the
+  table's start to ``--end-weights`` or the table's end, by linear or cosine interpolation; a component at 0 is off,
+  the others are clamped to [0.01, 0.8], then divided by their sum, so that a single one has 1.
 * **Alpha** a: alpha for components on the side of the labels (ce, focal), 1 - alpha for those of the teacher (kl,
   reverse_kl, jsd), 1 for the rest. Static unless weights are dynamic. Dynamic: alpha starts as given and rises by 0.2
   over training; when the labels' loss on the validation rows is worse than at its best, 0.05 are taken back, since
@@ -15,13 +15,15 @@ With s the share of training that is done, a component's weight is
   stays in [0, 1].
 * **Beta**: ``--semantic-loss-scale`` for semantic, 1 for the rest.
 * **Normaliser** n, with ``--normalize-components``: one over the running average of the component's mean, so that
-  components count by their weights whatever their units. The average decays by 0.99 a step.
+  components count by their weights whatever their units. The average decays by 0.99 a step and counts as 0.001 where
+  it is less; a component that has been 0 so far is left as it is.
 
-A component that ``--introduce-at`` holds back has weight 0 before that share of training.
+A component that ``--introduce-at`` holds back is off before that share of training.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from kdstore.errors import UsageError
@@ -29,6 +31,12 @@ from kdtrain.config import LossConfig
 from kdtrain.losses import LOSSES
 from kdtrain.schedules import interpolate, share_done
 
+PRESETS: Final = {
+    "traditional": ("ce", "kl"),
+    "enhanced": ("ce", "kl", "pans"),
+    "ast_enhanced": ("ce", "kl", "ast"),
+    "multi_component": ("focal", "jsd", "semantic"),
+}
 TABLE: Final = {
     "ce": (0.35, 0.25),
     "kl": (0.6, 0.35),
@@ -44,8 +52,7 @@ TABLE: Final = {
 LEAST, MOST = 0.01, 0.8
 _UNLISTED = (0.1, 0.1)  # a component from another distribution
 _ALPHA_RAMP, _ALPHA_STEP, _ALPHA_TAKEN = 0.2, 0.05, 0.2
-_DECAY = 0.99
-_SMALLEST = 1e-6
+_DECAY, _SMALLEST = 0.99, 1e-3
 
 
 def components(config: LossConfig) -> tuple[str, ...]:
@@ -65,7 +72,6 @@ def components(config: LossConfig) -> tuple[str, ...]:
         raise UsageError(f"Expected each loss component once. Got {', '.join(names)}. Drop the second one.")
     for option, values in (
         ("--loss-weights", config.loss_weights),
-        ("--start-weights", config.start_weights),
         ("--end-weights", config.end_weights),
         ("--introduce-at", config.introduce_at),
     ):
@@ -75,14 +81,6 @@ def components(config: LossConfig) -> tuple[str, ...]:
                 "Name them with --loss-components in the same order."
             )
     return names
-
-
-PRESETS: Final = {
-    "traditional": ("ce", "kl"),
-    "enhanced": ("ce", "kl", "pans"),
-    "ast_enhanced": ("ce", "kl", "ast"),
-    "multi_component": ("focal", "jsd", "semantic"),
-}
 
 
 def temperature_at(config: LossConfig, step: int, total: int) -> float:
@@ -99,20 +97,16 @@ def lowest_temperature(config: LossConfig) -> float:
 
 
 @dataclass(frozen=True)
-class _Average:
-    """A running average that starts at 0, and how many numbers it has seen."""
+class _Learned:
+    """What training has come to know: alpha taken back, and the running averages of components, with their counts."""
 
-    sum: float = 0.0
-    count: int = 0
+    taken: float = 0.0
+    averages: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
-    def with_(self, number: float) -> "_Average":
-        """After one number more."""
-        return _Average(_DECAY * self.sum + (1 - _DECAY) * number, self.count + 1)
-
-    @property
-    def value(self) -> float:
-        """The average, freed from its start at 0."""
-        return max(_SMALLEST, self.sum / (1 - _DECAY**self.count))
+    def unit(self, name: str) -> float:
+        """The average of a component, freed from its start at 0."""
+        average, count = self.averages.get(name, (0.0, 0))
+        return max(_SMALLEST, average / (1 - _DECAY**count)) if average else 1.0
 
 
 class Weights:
@@ -128,76 +122,88 @@ class Weights:
     Raises
     ------
     UnknownNameError, UsageError
-        See `components`; or no component has any weight.
+        See `components`; or no component has any weight, or none at the end of training.
     """
 
     def __init__(self, config: LossConfig, total_steps: int) -> None:
         self._config, self._total = config, total_steps
         self._all = components(config)
-        self._taken = 0.0
-        self._best = float("inf")
-        self._averages: dict[str, _Average] = {}
-        shares = (0.0, 0.5, 1.0, *config.introduce_at)
-        weights = [self._at(share) for share in shares]
-        self.names = tuple(name for name in self._all if any(one[name] for one in weights))
-        if not self.names:
-            raise UsageError("Expected a loss component with a weight. Got none. Set --alpha or --loss-weights.")
+        self._learned, self._best = _Learned(), math.inf
+        possible = [
+            self._at(share, _Learned(taken))
+            for share in (0.0, 0.5, 1.0, *config.introduce_at)
+            for taken in (0.0, 0.2)
+        ]
+        self.names = tuple(name for name in self._all if any(one[name] for one in possible))
+        if not any(self.reference().values()):
+            raise UsageError(
+                "Expected a loss component with a weight at the end of training. Got none. Set --alpha, "
+                "--loss-weights or --end-weights."
+            )
 
     def at(self, step: int) -> dict[str, float]:
         """The weight of each component in an optimizer step, counted from 0."""
-        return self._at(share_done(step, self._total), self._averages, self._taken)
+        return self._at(share_done(step, self._total), self._learned)
 
     def reference(self) -> dict[str, float]:
-        """Weights for validation: those of the end, without what training has learned, so that losses compare."""
-        return self._at(1.0)
+        """Weights for validation: bases of the end and alpha as given, whatever training has learned."""
+        return self._weighed(self._bases(1.0), self._config.alpha, _Learned())
 
     def observe(self, means: Mapping[str, float]) -> None:
         """Take note of the means of components in a step."""
         if not self._config.normalize_components:
             return
+        averages = dict(self._learned.averages)
         for name, value in means.items():
-            self._averages[name] = self._averages.get(name, _Average()).with_(abs(value))
+            average, count = averages.get(name, (0.0, 0))
+            averages[name] = (_DECAY * average + (1 - _DECAY) * abs(value), count + 1)
+        self._learned = replace(self._learned, averages=averages)
 
     def observe_validation(self, means: Mapping[str, float]) -> None:
         """Take note of the means of components on the validation rows."""
-        if not self._config.enable_dynamic_weighting:
-            return
         hard = [value for name, value in means.items() if LOSSES.get(name).hard]
-        if not hard:
+        if not self._config.enable_dynamic_weighting or not hard or not math.isfinite(sum(hard)):
             return
-        if sum(hard) <= self._best:
-            self._best = sum(hard)
-            self._taken = max(0.0, self._taken - _ALPHA_STEP)
-        else:
-            self._taken = min(_ALPHA_TAKEN, self._taken + _ALPHA_STEP)
+        better = sum(hard) <= self._best
+        self._best = min(self._best, sum(hard))
+        change = -_ALPHA_STEP if better else _ALPHA_STEP
+        self._learned = replace(self._learned, taken=min(_ALPHA_TAKEN, max(0.0, self._learned.taken + change)))
 
     def state_dict(self) -> dict[str, Any]:
         """What was learned on the way."""
-        averages = {name: [average.sum, average.count] for name, average in self._averages.items()}
-        return {"taken": self._taken, "best": self._best, "averages": averages}
+        averages = {name: list(pair) for name, pair in self._learned.averages.items()}
+        return {"taken": self._learned.taken, "best": self._best, "averages": averages}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
-        self._taken, self._best = float(state["taken"]), float(state["best"])
-        self._averages = {str(name): _Average(float(sum_), int(n)) for name, (sum_, n) in state["averages"].items()}
+        averages = {str(name): (float(average), int(count)) for name, (average, count) in state["averages"].items()}
+        self._learned, self._best = _Learned(float(state["taken"]), averages), float(state["best"])
 
-    def _at(self, share: float, averages: Mapping[str, "_Average"] = {}, taken: float = 0.0) -> dict[str, float]:
-        base = self._dynamic(share) if self._config.enable_dynamic_weighting else self._static()
-        begin = dict(zip(self._all, self._config.introduce_at or [0.0] * len(self._all), strict=True))
-        alpha = self._alpha(share, taken)
+    def _at(self, share: float, learned: _Learned) -> dict[str, float]:
+        alpha = self._config.alpha
+        if self._config.enable_dynamic_weighting:
+            alpha = max(0.0, min(1.0, alpha + _ALPHA_RAMP * share) - learned.taken)
+        return self._weighed(self._bases(share), alpha, learned)
+
+    def _weighed(self, bases: Mapping[str, float], alpha: float, learned: _Learned) -> dict[str, float]:
         weights = {}
-        for name, weight in base.items():
+        for name, base in bases.items():
             side = {True: alpha, False: 1 - alpha, None: 1.0}[LOSSES.get(name).hard]
             scale = self._config.semantic_loss_scale if name == "semantic" else 1.0
-            unit = averages[name].value if name in averages else 1.0
-            weights[name] = weight * side * scale / unit if share >= begin[name] else 0.0
+            weights[name] = base * side * scale / learned.unit(name)
         return weights
 
-    def _alpha(self, share: float, taken: float) -> float:
-        """The labels' share where alpha divides."""
+    def _bases(self, share: float) -> dict[str, float]:
+        begins = self._config.introduce_at or [0.0] * len(self._all)
+        plain = self._dynamic(share) if self._config.enable_dynamic_weighting else self._static()
+        bases = {
+            name: base if share >= begin else 0.0 for (name, base), begin in zip(plain.items(), begins, strict=True)
+        }
         if not self._config.enable_dynamic_weighting:
-            return self._config.alpha
-        return min(1.0, max(0.0, self._config.alpha + _ALPHA_RAMP * share - taken))
+            return bases
+        kept = {name: min(MOST, max(LEAST, base)) if base > 0 else 0.0 for name, base in bases.items()}
+        total = sum(kept.values()) or 1.0
+        return {name: base / total for name, base in kept.items()}
 
     def _static(self) -> dict[str, float]:
         config = self._config
@@ -208,12 +214,9 @@ class Weights:
 
     def _dynamic(self, share: float) -> dict[str, float]:
         config = self._config
-        starts = config.start_weights or [TABLE.get(name, _UNLISTED)[0] for name in self._all]
+        starts = config.loss_weights or [TABLE.get(name, _UNLISTED)[0] for name in self._all]
         ends = config.end_weights or [TABLE.get(name, _UNLISTED)[1] for name in self._all]
-        plain = {
+        return {
             name: interpolate(start, end, share, config.weight_shape)
             for name, start, end in zip(self._all, starts, ends, strict=True)
         }
-        kept = {name: min(MOST, max(LEAST, weight)) if weight > 0 else 0.0 for name, weight in plain.items()}
-        total = sum(kept.values()) or 1.0
-        return {name: weight / total for name, weight in kept.items()}

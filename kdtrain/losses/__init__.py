@@ -10,9 +10,9 @@ Components are of five kinds, by what they look at:
 `SampleLoss`      a text that the student writes for a row                              ast
 ================  ====================================================================  =====================
 
-The first three give values together with their gradients in closed form, because the distillation head
-(`kdtrain.losses.fused`) computes both in one pass over a few tokens at a time and keeps neither logits nor
-probabilities. A component gives *sums*, over label tokens or over rows as its ``per`` says; what they are divided by
+The first three are computed by the distillation head (`kdtrain.losses.fused`), which finds value and gradient in one
+pass over a few tokens at a time and keeps neither logits nor probabilities: label losses and divergences give their
+own derivative. A component gives *sums*, over label tokens or over rows as its ``per`` says; what they are divided by
 is counted over the whole optimizer step, so that padding, batch size and accumulation change nothing.
 """
 

@@ -1,4 +1,4 @@
-"""Parse generated texts as Java in processes of their own, beside the training step.
+"""Parse generated texts as Java in processes of their own.
 
 javalang can take for ever on a text that a model makes up (see `kdstore.java`); in a worker it can stop nothing.
 """

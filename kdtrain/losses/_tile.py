@@ -71,7 +71,8 @@ class Tile:
                 self._add_dense(z_LV, signal, g_LV, *free)
             elif isinstance(signal, SparseSignal):
                 self._add_sparse(z_LV, signal, g_LV, free[0])
-            elif isinstance(signal, SampledSignal):
+            else:
+                assert isinstance(signal, SampledSignal)  # there are no more forms
                 self._add_sampled(z_LV, signal, g_LV, *free[:2])
         z_LV.copy_(g_LV)
 

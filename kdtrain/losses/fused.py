@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from kdstore.codecs import Codec, Signal
+from kdstore.errors import CapabilityError
 from kdtrain.losses import Component, Divergence, LabelLoss, SequenceLoss
 from kdtrain.losses._tile import Slopes, Tile
 
@@ -100,11 +101,14 @@ class DistillationHead(nn.Linear):
         Raises
         ------
         CapabilityError
-            The codec cannot serve the temperature or a component.
+            There is no codec for a divergence, or it cannot serve the temperature or the component.
         """
         if targets is None:
             return super().forward(hidden_LD)
-        run = _Pass(self, targets, {name: value for name, value in (coefficients or {}).items() if value})
+        wanted = {name: value for name, value in (coefficients or {}).items() if value}
+        if targets.codec is None and any(name in wanted for name in self.divergences):
+            raise CapabilityError("Expected a signal for losses that compare with the teacher. Got none.")
+        run = _Pass(self, targets, wanted)
         total = cast(Tensor, _Fused.apply(hidden_LD, self.weight, self.bias, run))  # type: ignore[no-untyped-call]
         return LossOut(total, run.sums)
 
@@ -116,6 +120,7 @@ class _Fused(torch.autograd.Function):
     def forward(ctx: Any, hidden_LD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, run: "_Pass") -> Tensor:
         wanted = [run.differentiable and needed for needed in ctx.needs_input_grad[:3]]
         total, ctx.gradients = run(hidden_LD, weight_VD, bias_V, wanted)
+        ctx.dtypes = [None if x is None else x.dtype for x in (hidden_LD, weight_VD, bias_V)]
         return total
 
     @staticmethod
@@ -124,7 +129,12 @@ class _Fused(torch.autograd.Function):
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
             raise RuntimeError("Expected one backward pass through the distillation head. Got a second one.")
-        return (*(None if one is None else one.mul_(scale) for one in gradients), None)
+        dtypes = ctx.dtypes
+        # Scaled in the exact format: what a loss scaler keeps from vanishing must not be rounded before it comes.
+        return (
+            *(None if g is None else g.mul_(scale).to(dtype) for g, dtype in zip(gradients, dtypes, strict=True)),
+            None,
+        )
 
 
 class _Pass:
@@ -138,9 +148,11 @@ class _Pass:
         self.chunk, self.tile = head.chunk, head.tile
         self.differentiable = torch.is_grad_enabled()
         self.sums: dict[str, Tensor] = {}
+        self.lengths = [length for length in targets.lengths_B if length]
         # Numbers near 1 in g, so that half precision keeps them; products are scaled back.
-        self._scale = max(map(abs, coefficients.values()), default=1.0)
-        self._relative = {name: value / self._scale for name, value in coefficients.items()}
+        own = {name: coefficients[name] for name in (*self.labels, *self.divergences, *self.sequences)}
+        self._scale = max(map(abs, own.values()), default=1.0)
+        self._relative = {name: value / self._scale for name, value in own.items()}
 
     def __call__(
         self, hidden_LD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, wanted: Sequence[bool]
@@ -158,12 +170,12 @@ class _Pass:
             for one, want in zip(inputs, wanted, strict=True)
         ]
         with torch.autocast(device.type, enabled=False):
-            self._products(hidden_LD.to(low), weight_VD.to(low), bias_V, exact, *found)
+            if self.sums:
+                self._products(hidden_LD.to(low), weight_VD.to(low), bias_V, exact, *found)
         total = torch.zeros((), dtype=exact, device=device)
         for name, value in self.sums.items():
             total += self.coefficients[name] * value
-        gradients = [None if g is None or x is None else g.to(x.dtype) for g, x in zip(found, inputs, strict=True)]
-        return total, gradients
+        return total, found
 
     def _products(
         self,
@@ -227,8 +239,8 @@ class _Pass:
         """Tokens of each chunk; whole rows where there is a sequence loss."""
         if not self.sequences:
             return [min(self.chunk, tokens - start) for start in range(0, tokens, self.chunk)]
-        sizes = [0]
-        for length in self.targets.lengths_B:
+        sizes = [0] if self.lengths else []
+        for length in self.lengths:
             if sizes[-1] and sizes[-1] + length > self.chunk:
                 sizes.append(0)
             sizes[-1] += length
@@ -250,7 +262,7 @@ class _Pass:
         lengths: list[int] = []
         size = 0
         while size < len(z_CV):
-            lengths.append(self.targets.lengths_B[row + len(lengths)])
+            lengths.append(self.lengths[row + len(lengths)])
             size += lengths[-1]
         there_BN = torch.arange(max(lengths), device=z_CV.device) < torch.tensor(lengths, device=z_CV.device)[:, None]
         ids_BN = there_BN.new_zeros(there_BN.shape, dtype=torch.int64)

@@ -17,8 +17,8 @@ class ReverseKL(Divergence):
               d_i = \sum_v q_T(v) \bigl(\log q_T(v) - \log p_T(v)\bigr)
 
     for teacher p and student q, both softened by T. Gradient per token:
-    :math:`T \, q_T (\log q_T - \log p_T - d_i)`. On a sparse signal categories are as for ``kl``. Nats; zero
-    where q = p.
+    :math:`T \, q_T (\log q_T - \log p_T - d_i)`. On a sparse signal categories are as for ``kl``; where the teacher
+    gives nothing at all, log p counts as -10,000. Nats; zero where q = p.
     """
 
     name: ClassVar[str] = "reverse_kl"

@@ -82,13 +82,22 @@ def sample_and_greedy(
 @contextmanager
 def _generating(model: Model, settings: GenerationConfig) -> Iterator[None]:
     """Eval mode, and ``settings`` as the model's own: ``generate`` fills what is not set from those."""
-    modes = [(module, module.training) for module in model.modules()]
     own, model.generation_config = model.generation_config, settings
+    try:
+        with evaluating(model):
+            yield
+    finally:
+        model.generation_config = own
+
+
+@contextmanager
+def evaluating(model: Model) -> Iterator[None]:
+    """Eval mode; every module's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.generation_config = own
         for module, mode in modes:
             module.training = mode
 

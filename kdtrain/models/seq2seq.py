@@ -93,7 +93,8 @@ def linear_head(model: Model) -> torch.nn.Linear:
     """
     layer = model.get_output_embeddings()
     following = getattr(model, "final_logits_bias", None)  # BART's, zeros unless its vocabulary has grown
-    if not isinstance(layer, torch.nn.Linear) or (following is not None and bool(following.any())):
+    capped = getattr(model.config.get_text_config(decoder=True), "final_logit_softcapping", None)  # Gemma's
+    if not isinstance(layer, torch.nn.Linear) or capped or (following is not None and bool(following.any())):
         raise CapabilityError(
             f"Expected a student that ends in one linear layer. Got {type(model).__name__}. "
             "Choose one of T5's family."

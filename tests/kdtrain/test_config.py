@@ -59,7 +59,7 @@ def test_hash_identifies_the_configuration():
         {"loss": {"loss_components": "ce"}},
         {"loss": {"introduce_at": [1.5]}},
         {"loss": {"loss_weights": [-1]}},
-        {"loss": {"start_weights": [1e38]}},
+        {"loss": {"end_weights": [1e38]}},
     ],
 )
 def test_bad_values(recipe):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
@@ -14,6 +15,7 @@ from kdtrain.losses._parsing import ParserPool
 from kdtrain.models import seq2seq
 from kdtrain.models.sampling import sample_key
 from kdtrain.policy import Policy
+from kdtrain.stream.batch import Batch
 from kdtrain.stream.config import LoaderConfig
 from kdtrain.stream.loader import Loader
 from kdtrain.stream.order import OrderConfig
@@ -172,6 +174,32 @@ def test_the_expected_gradient_of_ast_is_that_of_the_expected_invalidity(parsers
         found = scaled if found is None else [a if b is None else a + b for a, b in zip(found, scaled, strict=True)]
     for ours, theirs in zip(found, exact, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+def test_the_gradient_of_samples_is_that_of_the_expected_invalidity(parsers):
+    """Over many samples, drawn as training draws them: its direction, sign and size."""
+    vocab_size, rows = 6, 600
+    model = t5(vocab_size)
+    with torch.no_grad():
+        model.lm_head.weight.div_(4)  # no id is nearly certain
+    ids = TokenizerRecord(sha256="0" * 64, vocab_size=vocab_size, pad_id=0, eos_id=END, decoder_start_id=0)
+    policy = FirstIdDecides(None, ids, 2, parsers)
+    Student(model, ["ast"], {}, policy)
+    input_ids, mask = torch.tensor([[2, 3, END]]), torch.ones(1, 3, dtype=torch.long)
+    states = seq2seq.states(model, torch.tensor([[2]]), input_ids=input_ids, attention_mask=mask)
+    q_V = torch.softmax(seq2seq.linear_head(model)(states.decoder_BTD[0, 0]), -1)
+    (exact_VD,) = torch.autograd.grad(q_V[2] + q_V[3], model.lm_head.weight, retain_graph=True)
+    batch = Batch(
+        input_ids.expand(rows, -1), mask.expand(rows, -1), torch.full((rows, 1), 2), torch.full((rows,), 2), {}, {},
+        np.zeros((rows, 3), np.int64),
+    )  # fmt: skip
+    out = policy.loss(model, batch, states.encoder_BSD.expand(rows, -1, -1), range(rows), LOSSES.get("ast")())
+    (found_VD,) = torch.autograd.grad(out.total / rows, model.lm_head.weight)
+    share = float(q_V.detach()[2:].sum()) - float(q_V.detach()[4:].sum())
+    assert 0.1 < share < 0.9
+    assert out.components["ast"].item() / rows == pytest.approx(share, abs=3 * (share * (1 - share) / rows) ** 0.5)
+    assert torch.nn.functional.cosine_similarity(found_VD.flatten(), exact_VD.flatten(), dim=0) > 0.8
+    assert float(found_VD.norm()) == pytest.approx(float(exact_VD.norm()), rel=0.4)
 
 
 def test_samples_are_keyed_and_their_value_is_logged(store, loader, parsers):
