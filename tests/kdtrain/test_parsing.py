@@ -101,7 +101,7 @@ def test_no_text_is_blamed_for_a_worker_that_somebody_else_ended() -> None:
 
 def test_workers_that_died_at_rest_are_replaced() -> None:
     with ParserPool(workers=2) as pool:
-        for at_rest in (True, True, False):
+        for at_rest in (True, True, False, False):
             assert pool.submit([JAVA, OTHER] * 4).result() == [True, False] * 4
             if at_rest and workers():
                 kill(workers()[0])  # the executor then ends the other one
