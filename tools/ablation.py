@@ -45,9 +45,9 @@ def runs() -> dict[str, dict[str, Any]]:
     presets = {name: {"loss_function": name} for name in PRESETS}
     more: dict[str, dict[str, Any]] = {
         "multi_component + contrastive": {"loss_components": _TRIDENT4},
-        "multi_component, dynamic weights": {"loss_function": "multi_component", "enable_dynamic_weighting": True},
+        "multi_component + dynamic weights": {"loss_function": "multi_component", "enable_dynamic_weighting": True},
         **{
-            f"ce, critical tokens x {weight:g}": {
+            f"ce + critical tokens x {weight:g}": {
                 **alone["ce"], "enable_token_weighting": True, "critical_token_weight": weight,
             }
             for weight in (2.0, 4.0)

@@ -8,6 +8,8 @@ import click
 if TYPE_CHECKING:
     from kdtrain.tokens import Report
 
+_SHOWN = 20
+
 
 @click.command("tokens")
 @click.argument("store", type=click.Path(path_type=Path))
@@ -55,4 +57,5 @@ def _print(store: Path, found: "Report") -> None:
     stdout.print(table)
     for title, words in (("not expressible", found.inexpressible), ("never matched", found.never_matched)):
         if words:
-            stdout.print(f"{title} ({len(words)}): {' '.join(words)}", markup=False, soft_wrap=True)
+            more = f" and {len(words) - _SHOWN} more (--json lists them)" if len(words) > _SHOWN else ""
+            stdout.print(f"{title} ({len(words)}): {' '.join(words[:_SHOWN])}{more}", markup=False, soft_wrap=True)
