@@ -174,9 +174,6 @@ def _check_effect(given: Mapping[str, Any], loss: LossConfig) -> None:
     """
     weighed = loss.enable_dynamic_weighting or bool(loss.loss_weights)
     cases = {
-        "loss_function": (
-            bool(given.get("loss_components")) and loss.loss_function != "multi_component", "with --loss-components"
-        ),
         "pans_weight": (weighed, "with other weights"),
         "ast_weight": (weighed, "with other weights"),
         "end_weights": (not loss.enable_dynamic_weighting, "without --enable-dynamic-weighting"),

@@ -76,7 +76,7 @@ def test_the_table_has_a_line_for_every_record(kdstore: Run, store: Path) -> Non
     result = kdstore("fidelity", store)
     assert result.exit_code == 0, result.stderr
     records = Store(store).head.codec.fidelity
-    lines = [line for line in result.stdout.splitlines() if " kl " in line or " jsd " in line]
+    lines = [line for line in result.stdout.splitlines() if {"kl", "jsd", "reverse_kl"} & {*line.split()}]
     assert len(lines) == len(records)
     assert f"{records[0].angle_deg:.2f}" in lines[0]
     assert records[0].reference in result.stdout

@@ -198,10 +198,13 @@ def test_what_is_accepted_is_recorded(student, make_store, tmp_path):
         assert "accepted by --accept-infidelity" in told
 
 
-def test_a_temperature_that_nobody_measured_is_told(student, make_store, tmp_path):
+def test_a_temperature_outside_those_measured_must_be_accepted(student, make_store, tmp_path):
     store = make_store(tmp_path / "store.kd", 40, fidelity=[("kl", 2.0, 2.0), ("kl", 4.0, 3.0)]).root
-    assert "at T = 2 to 4, not at 1" in student("--temperature", 1, store=store).stderr
-    assert "the nearest counts" not in student("--temperature", 2, store=store, name="between").stderr
+    fails(student("--temperature", 1, store=store), 7, "at T = 1", "T = 2 to 4", "--accept-infidelity")
+    accepted = student("--temperature", 1, "--accept-infidelity", store=store)
+    assert accepted.exit_code == 0
+    assert "T = 2 to 4, accepted" in " ".join(accepted.stderr.split())
+    assert "accepted" not in student("--temperature", 2, store=store, name="between").stderr
 
 
 def test_a_recipe_may_accept_too(student, make_store, tmp_path):

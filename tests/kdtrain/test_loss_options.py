@@ -124,7 +124,6 @@ def test_the_temperature_may_stay(losses):
         (["--pans-weight", "1", "--enable-dynamic-weighting"], 2, ["no --pans-weight"]),
         (["--final-temperature", "2", "--no-temperature-decay"], 2, ["no --final-temperature"]),
         (["--critical-token-weight", "3"], 2, ["no --critical-token-weight", "--enable-token-weighting"]),
-        (["--loss-function", "traditional", "--loss-components", "ce"], 2, ["no --loss-function"]),
         (["--loss-components", "kl", "--enable-token-weighting"], 2, ["ce or focal"]),
         (["--loss-components", "focal", "contrastive", "--batch-size", "1"], 2, ["at least 2 rows"]),
         (["--introduce-at", "0.5"], 2, ["--introduce-at", "Got 1"]),
