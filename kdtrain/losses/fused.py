@@ -106,7 +106,7 @@ class DistillationHead(nn.Linear):
         if targets is None:
             return super().forward(hidden_LD)
         wanted = {name: value for name, value in (coefficients or {}).items() if value}
-        if targets.codec is None and any(name in wanted for name in self.divergences):
+        if targets.codec is None and len(hidden_LD) and any(name in wanted for name in self.divergences):
             raise CapabilityError("Expected a signal for losses that compare with the teacher. Got none.")
         run = _Pass(self, targets, wanted)
         total = cast(Tensor, _Fused.apply(hidden_LD, self.weight, self.bias, run))  # type: ignore[no-untyped-call]
