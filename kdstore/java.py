@@ -98,9 +98,8 @@ def start_worker(life: Connection, memory_bytes: int) -> None:
 
     import psutil
 
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes of a terminal; the owner ends this one
+    # Ctrl-C reaches all processes of a terminal; the owner ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(life,), daemon=True).start()
     most = psutil.Process().memory_info().vms + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (most, most))

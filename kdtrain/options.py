@@ -181,7 +181,7 @@ def _check_effect(given: Mapping[str, Any], loss: LossConfig) -> None:
         "final_temperature": (not loss.temperature_decay, "with --no-temperature-decay"),
         "temperature_shape": (not loss.temperature_decay, "with --no-temperature-decay"),
         "critical_token_weight": (not loss.enable_token_weighting, "without --enable-token-weighting"),
-    }  # fmt: skip
+    }
     for name, (idle, why) in cases.items():
         if given.get(name) not in (None, ()) and idle:
             raise UsageError(

@@ -39,7 +39,8 @@ class Student(nn.Module):
     ----------
     model
         Its output layer becomes a `DistillationHead` of the same weights; ``losses``, the linear maps of encoder
-    losses, are trained beside it and not published. components
+        losses, are trained beside it and not published.
+    components
         Names.
     embeddings
         The embedding column of each encoder loss: its name and width.

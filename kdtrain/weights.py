@@ -132,7 +132,7 @@ class Weights:
         possible = [
             self._at(share, _Learned(taken))
             for share in (0.0, 0.5, 1.0, *config.introduce_at)
-            for taken in (0.0, 0.2)
+            for taken in (0.0, _ALPHA_TAKEN)
         ]
         self.names = tuple(name for name in self._all if any(one[name] for one in possible))
         if not any(self.reference().values()):

@@ -27,7 +27,7 @@ from kdstore.errors import CapabilityError
 from kdtrain.losses import Component, Divergence, LabelLoss, SequenceLoss
 from kdtrain.losses._tile import Slopes, Tile
 
-# Found by `tools/bench/loss.py`: smaller chunks traverse the weight's gradient more often, larger ones take memory.
+# Smaller chunks traverse the gradient of the weight more often, larger ones take memory; see docs/decisions/0012.
 CHUNK: Final = 1 << 23  # logits: 256 tokens of CodeT5's vocabulary
 TILE: Final = 1 << 20  # on a CPU; a GPU takes a chunk whole, since every operation costs a launch there
 
@@ -151,8 +151,8 @@ class _Pass:
         self.lengths = [length for length in targets.lengths_B if length]
         # Numbers near 1 in g, so that half precision keeps them; products are scaled back.
         own = {name: coefficients[name] for name in (*self.labels, *self.divergences, *self.sequences)}
-        self._scale = max(map(abs, own.values()), default=1.0)
-        self._relative = {name: value / self._scale for name, value in own.items()}
+        self._largest = max(map(abs, own.values()), default=1.0)
+        self._relative = {name: value / self._largest for name, value in own.items()}
 
     def __call__(
         self, hidden_LD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, wanted: Sequence[bool]
@@ -206,12 +206,12 @@ class _Pass:
             row, slopes = self._slopes(z_CV, part, row)
             self._to_gradient(buffers, tile, z_CV, part, signals, slopes)
             if by_bias_V is not None:
-                by_bias_V.add_(z_CV.sum(0), alpha=self._scale)
+                by_bias_V.add_(z_CV.sum(0), alpha=self._largest)
             g_CV = z_CV.to(hidden_LD.dtype)
             if by_hidden_LD is not None:
-                _add_product(by_hidden_LD[part], g_CV, weight_VD, self._scale)
+                _add_product(by_hidden_LD[part], g_CV, weight_VD, self._largest)
             if by_weight_VD is not None:
-                _add_product(by_weight_VD, g_CV.T, hidden_CD, self._scale)
+                _add_product(by_weight_VD, g_CV.T, hidden_CD, self._largest)
             start += size
 
     def _to_gradient(

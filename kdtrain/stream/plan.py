@@ -140,13 +140,7 @@ def make_plan(
     block_rows, streams = store.head.block_rows, demand.streams
     group_blocks = min(demand.order.group_blocks or GROUP_BLOCKS, -(-blocks // demand.order.streams))
     group_bytes = int(group_blocks * (sizes.block * _SLACK + block_rows * _ORDER_BYTES))
-    rest = (
-        _BASE_BYTES
-        + threads * (_THREAD_BYTES + int(sizes.block))
-        + blocks * _BLOCK_BYTES
-        + parts * _PART_BYTES
-        + _batch_bytes(store, sizes, demand.batch_rows)
-    )
+    rest = _rest_bytes(store, sizes, demand.batch_rows, threads)
     least_open = int(min(parts, max(_SAMPLED_PARTS, group_blocks * streams)) * sizes.index)
     whole = int((blocks + min(blocks, STAGED_BLOCKS) * _SLACK) * sizes.block)
     whole += 2 * group_blocks * block_rows * _ORDER_BYTES
@@ -198,6 +192,17 @@ def default_group_blocks(sizes: Sizes, streams: int) -> int:
     """
     fitting = int(GROUP_BYTES / max(1.0, sizes.block))
     return max(1, min(GROUP_BLOCKS, fitting) // streams)
+
+
+def _rest_bytes(store: Store, sizes: Sizes, batch_rows: int, threads: int) -> int:
+    """What is needed beside groups and open parts."""
+    return (
+        _BASE_BYTES
+        + threads * (_THREAD_BYTES + int(sizes.block))
+        + len(store.block_index()[0]) * _BLOCK_BYTES
+        + len(store.manifest.parts) * _PART_BYTES
+        + _batch_bytes(store, sizes, batch_rows)
+    )
 
 
 def _batch_bytes(store: Store, sizes: Sizes, rows: int) -> int:
