@@ -37,7 +37,9 @@ class Section(BaseModel):
 class DataConfig(Section):
     """What is read, and how it becomes batches."""
 
-    batch_size: int = Field(default=4, ge=1, le=MAX_INT, description="Rows per forward pass.")
+    batch_size: int = Field(
+        default=4, ge=1, le=MAX_INT, description="Rows per forward pass, over all processes together."
+    )
     max_input_len: int = Field(default=512, ge=1, le=MAX_INT, description="Longest input in tokens.")
     max_output_len: int = Field(default=128, ge=1, le=MAX_INT, description="Longest output in tokens.")
     max_train_samples: int | None = Field(
@@ -101,6 +103,15 @@ class ModelConfig(Section):
         le=1 << 20,
         description="Size of the tokenizer that is learned from scratch.",
     )
+    dropout_rate: float | None = Field(
+        default=None, ge=0, lt=1, description="Share of activations dropped in training; by default the model's own."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute activations again in the backward pass: less memory, a third more time."
+    )
+    compile: bool = Field(
+        default=False, description="Compile encoder and decoder with torch.compile; pays off in long runs on a GPU."
+    )
 
 
 class OptimizerConfig(Section):
@@ -111,6 +122,9 @@ class OptimizerConfig(Section):
         default=0.01, ge=0, le=10, description="Decoupled weight decay; not on norms and biases."
     )
     clip_norm: float = Field(default=1.0, gt=0, le=1e6, description="Gradients are scaled down to this norm.")
+    adam_beta1: Share = Field(default=0.9, description="Decay of the running mean of gradients.")
+    adam_beta2: Share = Field(default=0.999, description="Decay of the running mean of their squares.")
+    adam_epsilon: float = Field(default=1e-8, gt=0, le=1, description="Added to the root of the latter.")
 
 
 class ScheduleConfig(Section):
@@ -120,7 +134,25 @@ class ScheduleConfig(Section):
     max_steps: int | None = Field(default=None, ge=1, le=MAX_INT, description="Stop after this many optimizer steps.")
     gradient_accumulation_steps: int = Field(default=1, ge=1, le=MAX_INT, description="Batches per optimizer step.")
     warmup_steps: int = Field(
-        default=0, ge=0, le=MAX_INT, description="Steps of linear warm-up; 0 takes 15 % of all steps."
+        default=0, ge=0, le=MAX_INT, description="Steps of linear warm-up; 0 takes --warmup-ratio of all steps."
+    )
+    warmup_ratio: Share = Field(
+        default=0.15, description="Share of all optimizer steps that warm up; --warmup-steps above 0 wins."
+    )
+    lr_decay: Literal["linear", "cosine"] = Field(
+        default="linear", description="The way of the learning rate from its highest value to its last."
+    )
+    final_lr_factor: float = Field(
+        default=0.0, ge=0, le=1, description="The last learning rate as a share of the highest one."
+    )
+    early_stopping_patience: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_INT,
+        description="Stop after so many validations without a better loss, and take the best weights.",
+    )
+    early_stopping_delta: float = Field(
+        default=0.0, ge=0, le=1e6, description="What a validation loss must be lower by to count as better."
     )
 
 
@@ -136,6 +168,17 @@ class LossConfig(Section):
     )
     loss_weights: tuple[Weight, ...] = Field(
         default=(), description="Their weights, in the same order; where dynamic ones start."
+    )
+    focal_gamma: float = Field(
+        default=2.0, ge=0, le=10, description="How much less focal cares for labels that are already likely."
+    )
+    focal_alpha: float = Field(default=0.25, gt=0, le=1, description="Multiplies focal.")
+    pans_max_n: int = Field(default=4, ge=1, le=16, description="The longest n-grams that pans looks at.")
+    pans_decay: float = Field(
+        default=0.1, ge=0, le=10, description="How fast an n-gram counts less with the distance from its place."
+    )
+    contrastive_temperature: float = Field(
+        default=0.1, gt=0, le=100, description="Divides the cosines of contrastive; lower ones are more selective."
     )
     pans_weight: Weight = Field(default=0.1, description="Weight of pans without --loss-weights.")
     ast_weight: Weight = Field(default=0.1, description="Weight of ast without --loss-weights.")
@@ -190,6 +233,23 @@ class LossConfig(Section):
     accept_infidelity: bool = Field(default=False, description="Train on such a store nevertheless.")
 
 
+class ValidationConfig(Section):
+    """How often the student is measured on the validation rows, and by what."""
+
+    validation_frequency: int = Field(
+        default=1, ge=1, le=MAX_INT, description="Epochs between validations; the last epoch always has one."
+    )
+    validator: str | None = Field(
+        default=None, description="What scores texts that the student writes, such as java; none: losses alone."
+    )
+    use_enhanced_metrics: bool = Field(
+        default=False, description="Score them by all that the validator knows, not only by what is cheap."
+    )
+    validation_samples: int = Field(
+        default=100, ge=1, le=MAX_INT, description="Validation rows for which the student writes."
+    )
+
+
 class RunConfig(Section):
     """Where and how the run happens."""
 
@@ -197,6 +257,21 @@ class RunConfig(Section):
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:N or mps.")
     dtype: Literal["fp32", "bf16", "fp16"] = Field(
         default="fp32", description="Number format of matrix products; weights stay fp32."
+    )
+    deterministic: bool = Field(
+        default=False, description="Refuse operations whose result may differ between two runs on a GPU."
+    )
+    parallel: Literal["ddp", "fsdp"] = Field(
+        default="ddp", description="Of several processes: each holds the whole model, or a share of it."
+    )
+    ddp_timeout: int = Field(
+        default=1800, ge=1, le=MAX_INT, description="Seconds that a process waits for the others."
+    )
+    gradient_steps: int = Field(
+        default=100,
+        ge=0,
+        le=MAX_INT,
+        description="Steps between measurements of each component's gradient; 0: never.",
     )
     checkpoint_steps: int = Field(
         default=500, ge=1, le=MAX_INT, description="Steps between checkpoints; epochs end with one too."
@@ -232,6 +307,7 @@ class Config(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     loss: LossConfig = LossConfig()
+    validation: ValidationConfig = ValidationConfig()
     run: RunConfig = RunConfig()
 
     def to_json(self) -> str:
