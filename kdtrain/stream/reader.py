@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from math import prod
-from mmap import mmap
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
 import numpy as np
 import torch
@@ -109,7 +109,8 @@ class GroupReader:
         if self._pinned:
             return torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
         # Mapped, not from the heap: what is given up goes back to the system at once, and peaks are those planned.
-        return np.frombuffer(mmap(-1, max(1, size)), np.uint8)
+        # Private: worker processes that are forked from this one must not write into the same memory.
+        return np.frombuffer(mmap(-1, max(1, size), flags=MAP_PRIVATE | MAP_ANONYMOUS), np.uint8)
 
 
 def _starts(blocks: Sequence[BlockId], parts: Mapping[int, Part]) -> dict[str, NDArray[np.int64]]:

@@ -103,7 +103,7 @@ def test_an_ablation_measures_a_component_before_and_after(job: Path, tmp_path: 
     out = tmp_path / "ablation.json"
     command = [
         sys.executable, EXAMPLES.parents[1] / "tools" / "ablation.py", job / "train.kd", "--val", job / "val.kd",
-        "--start", job / "student" / "final_model", "--steps", 12, "--lr", 1e-3, "--limit", 4, "--only", "pans,ce",
+        "--start", job / "student" / "final_model", "--steps", 40, "--lr", 1e-3, "--limit", 4, "--only", "pans,ce",
         "--json", out,
     ]  # fmt: skip
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)

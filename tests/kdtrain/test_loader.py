@@ -5,8 +5,10 @@ import pickle
 import shutil
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, islice, repeat
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -416,6 +418,23 @@ def test_a_resumed_worker_takes_its_turn(store):
     batches.close()
     workers = torch.utils.data.DataLoader(source, batch_size=None, num_workers=2)
     assert positions(workers) == positions(list(loader(store))[3:])
+
+
+def test_a_forked_process_writes_into_memory_of_its_own(store):
+    """Workers are forked from a process that has read already; they go on with its buffers."""
+    with ThreadPoolExecutor(1) as pool:
+        group = GroupReader(store, ["input_ids"]).read([(0, 0)], pool)
+    before = {path: values.copy() for path, values in group.arrays.items()}
+    child = get_context("fork").Process(target=_blank, args=(group.arrays,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert all(np.array_equal(values, before[path]) for path, values in group.arrays.items())
+
+
+def _blank(arrays):
+    for values in arrays.values():
+        values[:] = 0
 
 
 def test_one_iteration_at_a_time(store):
