@@ -13,7 +13,8 @@
     │   └── CorruptStoreError    6   a store's bytes are not what its manifest says
     ├── CapabilityError          7   what was asked cannot be served (temperature, device, dtype)
     ├── ModelError               8   a model or tokenizer directory cannot be loaded
-    └── TrainingError            9   training cannot go on (non-finite loss, run directory in use)
+    ├── TrainingError            9   training cannot go on (non-finite loss, run directory in use)
+    └── RequeueError            75   stopped by SIGUSR1 with a checkpoint: run the same command again
 
 An exception carries one line that says what was expected, what came, and what to do. Commands print that
 line on stderr and exit with the class's ``exit_code``; 130 is Ctrl-C, 143 SIGTERM. ``kind`` is the stable
@@ -102,6 +103,13 @@ class TrainingError(KDError):
 
     kind = "training"
     exit_code = 9
+
+
+class RequeueError(KDError):
+    """Training was told to make room; it has kept a checkpoint, and the same command continues it."""
+
+    kind = "requeue"
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 def first_line(error: Exception) -> str:

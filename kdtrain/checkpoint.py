@@ -1,21 +1,22 @@
 """Checkpoints and models as directories that appear whole or not at all.
 
 A checkpoint ``checkpoints/step-00000500/`` holds ``model.safetensors``, ``state.pt``, and in ``checksums.json`` the
-size and SHA-256 of both. The state is optimizer, loss scaler, loss weights, loader, random generators and counters,
-written by ``torch.save`` and read back with ``weights_only=True``, which unpickles nothing but tensors and plain
-containers.
+size and SHA-256 of both. The state is optimizer, loss scaler, loss weights, loader and counters; what is random
+follows from seed and step. It is written by ``torch.save`` and read back with ``weights_only=True``, which unpickles
+nothing but tensors and plain containers.
 """
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from kdstore.errors import TrainingError, first_line
 from kdstore.store import atomic
@@ -23,11 +24,11 @@ from kdstore.store.files import FileRecord, file_record, read_bounded
 from kdstore.validation import parse
 
 State = dict[str, Any]
-STATE_KEYS = {"loader", "optimizer", "scaler", "weights", "progress", "rng", "cuda_rng", "val_fingerprint"}
+STATE_KEYS = {"loader", "stepper", "progress", "val_fingerprint", "machine"}
 _WEIGHTS, _STATE, _CHECKSUMS = "model.safetensors", "state.pt", "checksums.json"
 # What a killed run may leave: directories of `publish`, and files of `atomic.replacing`.
 _DIRECTORIES = re.compile(r"\.(?P<name>final_model|best_model|tokenizer|step-\d+)(?P<end>-\w{8}|\.old)")
-_FILES = re.compile(r"\.(config\.json|config\.sha256|training_metrics\.csv)\.\w{8}")
+_FILES = re.compile(r"\.(config|step|training|component|epoch|multi_component)[\w.]*\.(json|csv|sha256)\.\w{8}")
 
 
 class _Checksums(BaseModel):
@@ -37,8 +38,10 @@ class _Checksums(BaseModel):
     state: FileRecord
 
 
-def save(directory: Path, step: int, model: torch.nn.Module, state: State, keep: int) -> Path:
+def save(directory: Path, step: int, weights: Mapping[str, Tensor], state: State, keep: int) -> Path:
     """Write the checkpoint of ``step`` below ``directory``, then remove all but the ``keep`` newest ones.
+
+    ``weights`` by name, see `kdtrain.distributed.weights_of`.
 
     Raises
     ------
@@ -47,7 +50,7 @@ def save(directory: Path, step: int, model: torch.nn.Module, state: State, keep:
     """
 
     def write(staged: Path) -> None:
-        save_model(model, str(staged / _WEIGHTS))
+        save_file({name: value.contiguous() for name, value in weights.items()}, staged / _WEIGHTS)
         torch.save(state, staged / _STATE)
         sums = _Checksums(weights=file_record(staged / _WEIGHTS), state=file_record(staged / _STATE))
         (staged / _CHECKSUMS).write_text(sums.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -65,23 +68,23 @@ def latest(directory: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load(path: Path, model: torch.nn.Module) -> State:
-    """Load a checkpoint's weights into ``model`` and return the rest of its state, on the CPU.
+def load(path: Path) -> tuple[dict[str, Tensor], State]:
+    """A checkpoint's weights by name, and the rest of its state, on the CPU.
 
     Raises
     ------
     TrainingError
-        A file is missing or damaged, or the weights belong to another model.
+        A file is missing or damaged.
     """
     try:
         _verify(path)
-        load_model(model, path / _WEIGHTS)
+        weights = load_file(path / _WEIGHTS)
         state = torch.load(path / _STATE, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no pickle make the unpickler raise anything, EOFError included
         raise damaged(path, first_line(error)) from None
     if not isinstance(state, dict) or state.keys() != STATE_KEYS:
         raise damaged(path, f"a {_STATE} without the keys of a state")
-    return state
+    return weights, state
 
 
 def damaged(path: Path, reason: str) -> TrainingError:

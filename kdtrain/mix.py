@@ -1,6 +1,7 @@
 """The components of a run, and what they need of its stores."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from kdstore.errors import CapabilityError, MismatchError, UsageError
 from kdstore.schema import Vector
@@ -47,6 +48,10 @@ class Mix:
     def needs_signal(self) -> bool:
         """Whether any component compares with the teacher."""
         return bool(self.compared)
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """The configured arguments of a component's constructor."""
+        return {option: getattr(self.config, f"{name}_{option}") for option in self.kinds[name].options}
 
     @property
     def temperatures(self) -> tuple[float, float]:

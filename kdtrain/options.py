@@ -1,6 +1,6 @@
 """Command-line options made from the configuration's fields, so that each is described once."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -9,11 +9,22 @@ import click
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
-from kdstore.errors import UsageError
-from kdtrain.config import Config, LossConfig, read_recipe, resolve, section_of, sections
+from kdtrain.config import Config, built_in, option_of, read_recipe, resolve, section_of, sections
+from kdtrain.kinds import Kind
+from kdtrain.sections import NONE
 
 F = TypeVar("F", bound=Callable[..., Any])
-_RECIPE_ONLY = {"after"}
+_TOML_ONLY = {"after"}
+_ALIASES = {"read_threads": ("--num-workers",)}
+# Words of the predecessor's that are no parameters of ours; docs/migrating.md explains each.
+_PREDECESSORS = (
+    click.option(
+        "--enable-epoch-sampling", is_flag=True, default=None, hidden=True,
+        help="--max-train-samples then means --epoch-samples.",
+    ),
+    click.option("--fp16", is_flag=True, default=None, hidden=True, help="--dtype fp16."),
+    click.option("--pin-memory", type=bool, hidden=True, help="True, as it always is on CUDA."),
+)  # fmt: skip
 
 
 class _Several(click.ParamType[tuple[Any, ...]]):
@@ -45,6 +56,17 @@ class _Several(click.ParamType[tuple[Any, ...]]):
         return True
 
 
+class _OrNone(click.ParamType[Any]):
+    """A number, or the word for what is not set."""
+
+    def __init__(self, kind: type) -> None:
+        self._number = click.types.convert_type(kind)
+        self.name = self._number.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == NONE else self._number.convert(value, param, ctx)
+
+
 class RunCommand(click.Command):
     """A command whose lists can be given with commas or, as the predecessor's were, as several words."""
 
@@ -70,54 +92,53 @@ class RunCommand(click.Command):
         return super().parse_args(ctx, joined)
 
 
-def run_options(recipe: str, skip: Collection[str] = ()) -> Callable[[F], F]:
-    """Add ``--output-dir``, ``--recipe``, ``--resume``, ``--no-after``, and an option for each field.
+def run_options(kind: Kind | None) -> Callable[[F], F]:
+    """Add the options of a run: where its configuration comes from, and one for each parameter.
 
-    Parameters
-    ----------
-    recipe
-        Built-in recipe used when none is named; the defaults in ``--help`` are those it gives.
-    skip
-        Fields that the command has no option for.
+    The defaults in ``--help`` are those that the kind's recipe gives. Without a kind there is one for every parameter
+    of either, and ``--recipe`` has no default.
     """
 
     def add(function: F) -> F:
-        defaults = resolve(read_recipe(recipe), {})
-        options = [
-            click.option(
-                "--output-dir",
-                type=click.Path(path_type=Path),
-                help="The run directory.  [default: results/<timestamp>_<model>]",
-            ),
-            click.option(
-                "--recipe", default=recipe, show_default=True, help="TOML file, or a built-in recipe's name."
-            ),
-            click.option(
-                "--resume",
-                type=click.Choice(["no", "auto"]),
-                default="no",
-                show_default=True,
-                help="auto: continue from the last checkpoint, or start fresh.",
-            ),
-            click.option("--no-after", is_flag=True, help="Do not run the command that the recipe names."),
-            # The predecessor's way to say it.
-            click.option(
-                "--enable-epoch-sampling",
-                is_flag=True,
-                default=None,
-                hidden=True,
-                help="--max-train-samples then means --epoch-samples.",
-            ),
-        ]
-        for section, kind in sections().items():
-            for name, field in kind.model_fields.items():
-                if name not in skip and name not in _RECIPE_ONLY:
+        defaults = resolve(read_recipe(kind.recipe), {}) if kind else Config()
+        options = [*_general(kind.recipe if kind else None), *_PREDECESSORS]
+        for section, parameters in sections().items():
+            for name, field in parameters.model_fields.items():
+                if name not in (kind.skip if kind else ()) and name not in _TOML_ONLY:
                     options.append(_option(name, field, getattr(getattr(defaults, section), name)))
         for option in reversed(options):
             function = option(function)
         return function
 
     return add
+
+
+def _general(recipe: str | None) -> list[Callable[[F], F]]:
+    """Options that are no parameters."""
+    return [
+        click.option(
+            "--output-dir",
+            type=click.Path(path_type=Path),
+            help="The run directory.  [default: results/<timestamp>_<model>]",
+        ),
+        click.option("--recipe", default=recipe, show_default=True, help="TOML file, or a built-in recipe's name."),
+        click.option(
+            "--preset",
+            help=f"What overrides the recipe: a TOML file of the same form, or {', '.join(built_in('preset'))}.",
+        ),
+        click.option(
+            "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE",
+            help="Set one parameter, whatever else says; the value is TOML or a bare word. May be repeated.",
+        ),
+        click.option(
+            "--resume",
+            type=click.Choice(["no", "auto"]),
+            default="no",
+            show_default=True,
+            help="auto: continue from the last checkpoint, or start fresh.",
+        ),
+        click.option("--no-after", is_flag=True, help="Do not run the command that the recipe names."),
+    ]  # fmt: skip
 
 
 def field_options(*names: str) -> Callable[[F], F]:
@@ -133,72 +154,16 @@ def field_options(*names: str) -> Callable[[F], F]:
     return add
 
 
-def configure(recipe: str, options: Mapping[str, Any], forced: Mapping[str, Any]) -> Config:
-    """The configuration of a recipe and the options given on the command line; ``forced`` wins over both.
-
-    Raises
-    ------
-    UsageError
-        Two options contradict each other, or a value is out of range.
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    if {"model_name", "from_scratch"} <= given.keys():
-        raise UsageError("Expected --model-name or --from-scratch. Got both. Leave one out.")
-    if "model_name" in given:
-        given["from_scratch"] = None  # what a recipe says of it no longer counts
-    if "loss_function" in given:
-        given = {"loss_components": (), **given}
-    if "loss_components" in given:
-        given = {"loss_weights": (), "end_weights": (), "introduce_at": (), **given}
-    if given.pop("enable_epoch_sampling", False):
-        if not {"max_train_samples"} <= given.keys() or "epoch_samples" in given:
-            raise UsageError(
-                "Expected --max-train-samples, the rows of an epoch, with --enable-epoch-sampling. Got none, or "
-                "--epoch-samples too. Use --epoch-samples alone."
-            )
-        given["epoch_samples"] = given.pop("max_train_samples")
-    if "epoch_sampling" in given and "epoch_samples" not in given:
-        raise UsageError("Expected --epoch-samples, the rows of an epoch, with --epoch-sampling. Got none.")
-    config = resolve(read_recipe(recipe), {**given, **forced})
-    _check_effect(given, config.loss)
-    return config
-
-
-def _check_effect(given: Mapping[str, Any], loss: LossConfig) -> None:
-    """Refuse options that others leave without any effect.
-
-    Raises
-    ------
-    UsageError
-        There is one.
-    """
-    weighed = loss.enable_dynamic_weighting or bool(loss.loss_weights)
-    cases = {
-        "pans_weight": (weighed, "with other weights"),
-        "ast_weight": (weighed, "with other weights"),
-        "end_weights": (not loss.enable_dynamic_weighting, "without --enable-dynamic-weighting"),
-        "weight_shape": (not loss.enable_dynamic_weighting, "without --enable-dynamic-weighting"),
-        "final_temperature": (not loss.temperature_decay, "with --no-temperature-decay"),
-        "temperature_shape": (not loss.temperature_decay, "with --no-temperature-decay"),
-        "critical_token_weight": (not loss.enable_token_weighting, "without --enable-token-weighting"),
-    }
-    for name, (idle, why) in cases.items():
-        if given.get(name) not in (None, ()) and idle:
-            raise UsageError(
-                f"Expected no --{name.replace('_', '-')} {why}, where it does nothing. Got {given[name]}. "
-                "Leave one out."
-            )
-
-
 def _option(name: str, field: FieldInfo, default: Any) -> Callable[[F], F]:
+    option = option_of(name)
     if field.annotation is bool:
         # No default: what is not given leaves the recipe's value alone.
-        option = f"--{name.replace('_', '-')}"
-        names = f"{option}/--no-{option[2:]}" if default else option
-        return click.option(names, name, is_flag=True, default=None, help=field.description)
+        off = f"--no-{option[2:]}"
+        shown = "  [default: on]" if default else ""
+        return click.option(f"{option}/{off}", name, is_flag=True, default=None, help=f"{field.description}{shown}")
     shown = "" if default in (None, ()) else f"  [default: {default}]"
     return click.option(
-        f"--{name.replace('_', '-')}", name, type=_type(field.annotation), default=None,
+        option, *_ALIASES.get(name, ()), name, type=_type(field.annotation), default=None,
         help=f"{field.description}{shown}",
     )  # fmt: skip
 
@@ -210,4 +175,6 @@ def _type(annotation: Any) -> Any:
         return _Several(str if get_args(annotation)[0] is str else float)
     inner = [kind for kind in get_args(annotation) if kind is not type(None)]
     kind = inner[0] if inner else annotation
-    return str if kind is ByteSize else kind  # pydantic reads the units
+    if kind in (str, ByteSize):
+        return str  # pydantic reads the units
+    return _OrNone(kind) if inner else kind

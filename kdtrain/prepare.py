@@ -1,6 +1,6 @@
 """Turn raw rows into the token stores that a teacher is trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,6 +13,7 @@ from kdstore.store.reader import Store
 from kdstore.tasks import TASKS
 from kdtrain import checkpoint
 from kdtrain.config import Config
+from kdtrain.distributed import Processes
 from kdtrain.models import tokenizer as tokenizers
 from kdtrain.run import Stores
 from kdtrain.rundir import RunDir
@@ -28,14 +29,24 @@ class TeacherData:
     task: str
 
 
-def prepare(source: TeacherData, config: Config, run: RunDir) -> Stores:
+def prepare(source: TeacherData, config: Config, run: RunDir, processes: Processes) -> Stores:
     """Build the stores ``data/train.kd`` and ``data/val.kd`` of a run, continuing where one was interrupted.
+
+    Of several processes the main one builds, while the others wait.
 
     Raises
     ------
     KDError
         See `kdstore.encode.build.build`.
     """
+    if processes.main:
+        _build(source, config, run)
+    processes.wait()
+    data = run.root / "data"
+    return Stores((Store(data / "train.kd"),), Store(data / "val.kd"))
+
+
+def _build(source: TeacherData, config: Config, run: RunDir) -> None:
     data = run.root / "data"
     options = BuildOptions(
         rows=source.rows,
@@ -49,8 +60,19 @@ def prepare(source: TeacherData, config: Config, run: RunDir) -> Stores:
         max_output_tokens=config.data.max_output_len,
         seed=config.run.seed,
     )
-    train, val = build(options)
-    return Stores((Store(train.path),), Store(val.path))
+    build(options)
+
+
+def build_arguments(command: Sequence[str], source: TeacherData, config: Config) -> tuple[str, ...]:
+    """A command with ``{rows}`` replaced by what makes ``kdstore build`` read and divide rows as a teacher does."""
+    divided = [word for path in source.val_rows for word in ("--val-rows", str(path))]
+    words = [
+        *map(str, source.rows), *(divided or ["--val-fraction", str(source.val_fraction)]), "--task", source.task,
+        "--max-input-len", str(config.data.max_input_len), "--max-output-len", str(config.data.max_output_len),
+        "--seed", str(config.run.seed),
+    ]  # fmt: skip
+    plain = [word.replace("{", "{{").replace("}", "}}") for word in words]
+    return tuple(word for part in command for word in (plain if part == "{rows}" else [part]))
 
 
 def _tokenizer(source: TeacherData, config: Config, run: RunDir) -> str:

@@ -1,31 +1,39 @@
 """The run directory: where a run keeps its models, logs, configuration and checkpoints."""
 
+import json
 import os
-import platform
 import re
-import shlex
-import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from kdstore.errors import MismatchError, TrainingError
 from kdstore.store import atomic
 from kdstore.store.files import read_bounded
 from kdstore.validation import parse
-from kdtrain.config import Config
+from kdtrain.config import Config, section_of
+from kdtrain.distributed import Processes
+from kdtrain.logs.columns import GRADIENTS_FILE, METRICS_FILE, STEP_FILE
+from kdtrain.provenance import command_entry
 
 # May differ between a run and its continuation: they change neither weights nor losses.
-_FREE = {"device", "checkpoint_steps", "keep_checkpoints", "after", "ram_limit", "residency", "read_threads"}
-_VERSIONED = ("kdstore", "torch", "transformers", "tokenizers", "zarr", "numpy")
+_FREE = {
+    "device", "checkpoint_steps", "keep_checkpoints", "after", "ram_limit", "residency", "read_threads",
+    "parallel", "ddp_timeout",
+}  # fmt: skip
+
+LOCK: Final = ".lock"
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """Paths in a run directory."""
+    """Paths in a run directory; ``sources`` say where values of its configuration come from."""
 
     root: Path
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def final_model(self) -> Path:
@@ -43,9 +51,33 @@ class RunDir:
         return self.root / "checkpoints"
 
     @property
+    def step_metrics(self) -> Path:
+        """One row per optimizer step; `kdtrain.logs.columns` defines this table and the next two."""
+        return self.root / STEP_FILE
+
+    @property
     def metrics(self) -> Path:
-        """One row per optimizer step and per validation."""
-        return self.root / "training_metrics.csv"
+        """One row per validation, and per end of an epoch without one."""
+        return self.root / METRICS_FILE
+
+    @property
+    def component_gradients(self) -> Path:
+        """One row per measurement of the components' gradients."""
+        return self.root / GRADIENTS_FILE
+
+    def epoch_summary(self, epoch: int) -> Path:
+        """An epoch, counted from 1, in figures."""
+        return self.root / f"epoch_{epoch}_summary.json"
+
+    @property
+    def training_report(self) -> Path:
+        """The whole run in figures, with where it comes from."""
+        return self.root / "training_report.json"
+
+    @property
+    def loss_summary(self) -> Path:
+        """Each loss component over the whole run."""
+        return self.root / "multi_component_loss_summary.json"
 
     @property
     def log(self) -> Path:
@@ -63,12 +95,17 @@ class RunDir:
         return self.root / "config.json"
 
     @property
+    def sources_file(self) -> Path:
+        """Where each value that is no default came from, at the last start."""
+        return self.root / "config_sources.json"
+
+    @property
     def command(self) -> Path:
-        """Command lines and library versions, one entry per start."""
+        """Command line, versions, commits and environment, one entry per start."""
         return self.root / "command.txt"
 
     def record(self, config: Config) -> None:
-        """Create the directory where needed, and write down configuration, command line and versions.
+        """Create the directory where needed, and write down configuration, command line and what surrounds them.
 
         Raises
         ------
@@ -80,11 +117,40 @@ class RunDir:
         self.root.mkdir(parents=True, exist_ok=True)
         atomic.write_text(self.config, config.to_json())
         atomic.write_text(self.root / "config.sha256", f"{config.sha256()}  {self.config.name}\n")
+        sources = {f"{section_of(key)}.{key}": source for key, source in self.sources.items()}
+        atomic.write_text(self.sources_file, json.dumps(sources, indent=1, sort_keys=True) + "\n")
         with self.command.open("a", encoding="utf-8") as file:
-            file.write(_command_entry())
+            file.write(command_entry())
 
 
-def claim(output_dir: Path | None, model: str, *, resume: bool) -> RunDir:
+@contextmanager
+def claimed(
+    output_dir: Path | None,
+    model: str,
+    processes: Processes,
+    *,
+    resume: bool,
+    sources: Mapping[str, str] | None = None,
+) -> Iterator[RunDir]:
+    """The run directory, see `claim`; no other run can begin there while the block runs.
+
+    Of several processes the main one claims it.
+
+    Raises
+    ------
+    TrainingError
+        As for `claim`; or another run goes on there.
+    """
+    if not processes.main:
+        yield RunDir(Path(processes.broadcast("")), sources or {})
+        return
+    run = claim(output_dir, model, resume=resume, sources=sources)
+    with atomic.locked(run.root / LOCK, "training", TrainingError):
+        processes.broadcast(str(run.root))
+        yield run
+
+
+def claim(output_dir: Path | None, model: str, *, resume: bool, sources: Mapping[str, str] | None = None) -> RunDir:
     """The run directory at ``output_dir``, or a new ``results/<timestamp>_<model>``; nothing is written yet.
 
     Raises
@@ -97,7 +163,7 @@ def claim(output_dir: Path | None, model: str, *, resume: bool) -> RunDir:
         output_dir = Path("results") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
     if output_dir.exists() and not output_dir.is_dir():
         raise TrainingError(f"Expected a directory as --output-dir. Got the file {output_dir}. Choose another.")
-    if not resume and output_dir.is_dir() and any(output_dir.iterdir()):
+    if not resume and output_dir.is_dir() and any(path.name != LOCK for path in output_dir.iterdir()):
         raise TrainingError(
             f"Expected a new or empty --output-dir. Got {output_dir}, which is in use. "
             "Continue the run there with --resume auto, or choose another directory."
@@ -105,7 +171,7 @@ def claim(output_dir: Path | None, model: str, *, resume: bool) -> RunDir:
     existing = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
         raise TrainingError(f"Expected a writable --output-dir. Got {output_dir}: {existing} is read-only for you.")
-    return RunDir(output_dir)
+    return RunDir(output_dir, sources or {})
 
 
 def _check_same(before: Config, now: Config) -> None:
@@ -118,13 +184,3 @@ def _check_same(before: Config, now: Config) -> None:
                     f"Expected {key} = {value!r} as the run in this directory was started with. Got {mine!r}. "
                     "Resume with the same settings, or choose another --output-dir."
                 )
-
-
-def _command_entry() -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in _VERSIONED)
-    return (
-        f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %z}\n"
-        f"  command:  {shlex.join(sys.argv)}\n"
-        f"  versions: python {platform.python_version()}, {versions}\n"
-        f"  machine:  {platform.platform()}, {os.cpu_count()} cores\n"
-    )

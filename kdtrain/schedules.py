@@ -3,25 +3,24 @@
 import math
 from typing import Literal
 
-AUTOMATIC_WARMUP = 0.15
-
 Shape = Literal["linear", "cosine", "exponential"]
 
 
-def warmup_length(warmup_steps: int, total_steps: int) -> int:
-    """Steps of warm-up: as asked, or 15 % of all steps when 0 are asked for."""
-    return warmup_steps or round(AUTOMATIC_WARMUP * total_steps)
+def warmup_length(warmup_steps: int, warmup_ratio: float, total_steps: int) -> int:
+    """Optimizer steps of warm-up: as asked, or when 0 are asked for, a share of all steps."""
+    return warmup_steps or round(warmup_ratio * total_steps)
 
 
-def linear(step: int, warmup: int, total: int) -> float:
-    """Fraction of the highest learning rate at ``step``, counted from 0.
+def rate(step: int, warmup: int, total: int, shape: Shape = "linear", end: float = 0.0) -> float:
+    r"""Fraction of the highest learning rate at ``step``, counted from 0.
 
-    Rises by 1/warmup per step to 1 at the last step of warm-up, then falls to 1/(total - warmup) at the last step,
-    so that no step is without effect.
+    Rises by 1/warmup per step to 1 at the last step of warm-up. Then, with s the share of the remaining steps that is
+    done, it falls to ``end``: :math:`e + (1 - e) d(s)`, where d is :math:`1 - s`, or for a cosine
+    :math:`(1 + \cos \pi s) / 2`. It would be there a step after the last one, so that no step is without effect.
     """
     if step < warmup:
         return (step + 1) / warmup
-    return (total - step) / max(1, total - warmup)
+    return interpolate(1.0, end, (step - warmup) / max(1, total - warmup), shape)
 
 
 def share_done(step: int, total: int) -> float:

@@ -1,7 +1,7 @@
 """A model together with its loss: one module, from a batch to the loss, which processes and checkpoints share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,6 +46,8 @@ class Student(nn.Module):
         The embedding column of each encoder loss: its name and width.
     policy
         Lets the model write; needed by a sample loss alone.
+    settings
+        Arguments of components' constructors, by name.
 
     Raises
     ------
@@ -63,16 +65,21 @@ class Student(nn.Module):
         components: Sequence[str],
         embeddings: Mapping[str, tuple[str, int]],
         policy: Policy | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.policy = model, policy
+        self.model, self.policy, self.components = model, policy, tuple(components)
         self._columns = {name: column for name, (column, _) in embeddings.items()}
         kinds = {name: LOSSES.get(name) for name in components}
         width = seq2seq.linear_head(model).in_features
-        self.losses = nn.ModuleDict(
-            {name: kind(width, embeddings[name][1]) for name, kind in kinds.items() if issubclass(kind, EncoderLoss)}
-        )
-        plain = {name: kind() for name, kind in kinds.items() if not issubclass(kind, EncoderLoss)}
+        encoders, plain = nn.ModuleDict(), {}
+        for name, kind in kinds.items():
+            given = (settings or {}).get(name, {})
+            if issubclass(kind, EncoderLoss):
+                encoders[name] = kind(width, embeddings[name][1], **given)
+            else:
+                plain[name] = kind(**given)
+        self.losses = encoders
         self._sampled = {name: one for name, one in plain.items() if isinstance(one, SampleLoss)}
         if self._sampled and policy is None:
             raise UsageError(
@@ -90,17 +97,47 @@ class Student(nn.Module):
 
     def forward(self, batch: Batch, step: Step) -> LossOut:
         """The loss of a batch; sums over its tokens and rows, and their total weighted by the coefficients."""
-        inputs = {"input_ids": batch.input_ids_BS, "attention_mask": batch.attention_mask_BS}
-        states = seq2seq.states(self.model, batch.labels_BT, **inputs)
+        states = self._states(batch)
         outs = [self._at_tokens(batch, step, states.decoder_BTD)]
         # All of them, whatever they weigh now: under DDP every parameter has a part in every step.
         outs += [self._of_encoder(name, batch, step, states.encoder_BSD) for name in self.losses]
-        for name, loss in self._sampled.items():
-            if (coefficient := step.coefficients.get(name)) and self.policy and step.keys:
-                sampled = self.policy.loss(self.model, batch, states.encoder_BSD, step.keys, loss)
-                outs.append(LossOut(coefficient * sampled.total, sampled.components))
+        outs += [self._written(name, batch, step, states.encoder_BSD) for name in self._sampled]
         total = torch.stack([out.total.float() for out in outs]).sum()
         return LossOut(total, {name: value for out in outs for name, value in out.components.items()})
+
+    def steepness(self, batch: Batch, step: Step) -> dict[str, tuple[float | None, float | None]]:
+        """Norm of the gradient of each component's part of the loss, by the decoder's and the encoder's output.
+
+        None where the component does not look there. Nothing is left in the parameters' gradients.
+        """
+        states, found = self._states(batch), dict[str, tuple[float | None, float | None]]()
+        for name, coefficient in step.coefficients.items():
+            alone = replace(step, coefficients={name: coefficient})
+            if name in self.losses:
+                out = self._of_encoder(name, batch, alone, states.encoder_BSD)
+            elif name in self._sampled:
+                out = self._written(name, batch, alone, states.encoder_BSD)
+            else:
+                out = self._at_tokens(batch, alone, states.decoder_BTD)
+            at = (states.decoder_BTD, states.encoder_BSD)
+            if not out.total.requires_grad:  # samples as good as the greedy outputs
+                found[name] = (None, 0.0)
+                continue
+            slopes = torch.autograd.grad(out.total, at, retain_graph=True, allow_unused=True)
+            by_decoder, by_encoder = (None if slope is None else float(slope.float().norm()) for slope in slopes)
+            found[name] = (by_decoder, by_encoder)
+        return found
+
+    def _states(self, batch: Batch) -> seq2seq.States:
+        inputs = {"input_ids": batch.input_ids_BS, "attention_mask": batch.attention_mask_BS}
+        return seq2seq.states(self.model, batch.labels_BT, **inputs)
+
+    def _written(self, name: str, batch: Batch, step: Step, encoder_BSD: Tensor) -> LossOut:
+        coefficient = step.coefficients.get(name)
+        if not coefficient or not self.policy or not step.keys:
+            return LossOut(encoder_BSD.new_zeros(()), {})
+        sampled = self.policy.loss(self.model, batch, encoder_BSD, step.keys, self._sampled[name])
+        return LossOut(coefficient * sampled.total, sampled.components)
 
     def _at_tokens(self, batch: Batch, step: Step, decoder_BTD: Tensor) -> LossOut:
         real_BT = batch.labels_BT != IGNORED

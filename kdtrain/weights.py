@@ -2,7 +2,9 @@ r"""How much each loss component counts, and at which temperature teacher and st
 
 With s the share of training that is done, a component's weight is
 
-.. math:: w(s) = b(s) \cdot a(s) \cdot \beta \cdot n
+.. math:: w(s) = b(s) \cdot a(s) \cdot n
+
+and its part of the loss is :math:`w \beta` times its mean:
 
 * **Base** b. Static: ``--loss-weights``; else ``--pans-weight``, ``--ast-weight``, the start of the table below for
   semantic and contrastive, and 1 for all others. With ``--enable-dynamic-weighting``: from ``--loss-weights`` or the
@@ -13,7 +15,7 @@ With s the share of training that is done, a component's weight is
   over training; when the labels' loss on the validation rows is worse than at its best, 0.05 are taken back, since
   labels are then learned by heart, and returned with the next best one. Never more than 0.2 are taken, and alpha
   stays in [0, 1].
-* **Beta**: ``--semantic-loss-scale`` for semantic, 1 for the rest.
+* **Beta**: ``--semantic-loss-scale`` for semantic, 1 for the rest. It is no part of the weight that logs show.
 * **Normaliser** n, with ``--normalize-components``: one over the running average of the component's mean, so that
   components count by their weights whatever their units. The average decays by 0.99 a step and counts as 0.001 where
   it is less; a component that has been 0 so far is left as it is.
@@ -134,7 +136,7 @@ class Weights:
             for share in (0.0, 0.5, 1.0, *config.introduce_at)
             for taken in (0.0, _ALPHA_TAKEN)
         ]
-        self.names = tuple(name for name in self._all if any(one[name] for one in possible))
+        self.names = tuple(name for name in self._all if self.beta(name) and any(one[name] for one in possible))
         if not any(self.reference().values()):
             raise UsageError(
                 "Expected a loss component with a weight at the end of training. Got none. Set --alpha, "
@@ -142,12 +144,21 @@ class Weights:
             )
 
     def at(self, step: int) -> dict[str, float]:
-        """The weight of each component in an optimizer step, counted from 0."""
+        """The weight of each component in an optimizer step, counted from 0; without beta."""
         return self._at(share_done(step, self._total), self._learned)
 
+    def beta(self, name: str) -> float:
+        """What the weight of a component is multiplied by in the loss."""
+        return self._config.semantic_loss_scale if name == "semantic" else 1.0
+
+    def alpha(self, step: int) -> float:
+        """Alpha in an optimizer step, counted from 0."""
+        return self._alpha(share_done(step, self._total), self._learned)
+
     def reference(self) -> dict[str, float]:
-        """Weights for validation: bases of the end and alpha as given, whatever training has learned."""
-        return self._weighed(self._bases(1.0), self._config.alpha, _Learned())
+        """Weight times beta for validation: bases of the end and alpha as given, whatever training has learned."""
+        weights = self._weighed(self._bases(1.0), self._config.alpha, _Learned())
+        return {name: weight * self.beta(name) for name, weight in weights.items()}
 
     def observe(self, means: Mapping[str, float]) -> None:
         """Take note of the means of components in a step."""
@@ -180,17 +191,19 @@ class Weights:
         self._learned, self._best = _Learned(float(state["taken"]), averages), float(state["best"])
 
     def _at(self, share: float, learned: _Learned) -> dict[str, float]:
+        return self._weighed(self._bases(share), self._alpha(share, learned), learned)
+
+    def _alpha(self, share: float, learned: _Learned) -> float:
         alpha = self._config.alpha
-        if self._config.enable_dynamic_weighting:
-            alpha = max(0.0, min(1.0, alpha + _ALPHA_RAMP * share) - learned.taken)
-        return self._weighed(self._bases(share), alpha, learned)
+        if not self._config.enable_dynamic_weighting:
+            return alpha
+        return max(0.0, min(1.0, alpha + _ALPHA_RAMP * share) - learned.taken)
 
     def _weighed(self, bases: Mapping[str, float], alpha: float, learned: _Learned) -> dict[str, float]:
         weights = {}
         for name, base in bases.items():
             side = {True: alpha, False: 1 - alpha, None: 1.0}[LOSSES.get(name).hard]
-            scale = self._config.semantic_loss_scale if name == "semantic" else 1.0
-            weights[name] = base * side * scale / learned.unit(name)
+            weights[name] = base * side / learned.unit(name)
         return weights
 
     def _bases(self, share: float) -> dict[str, float]:

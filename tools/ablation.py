@@ -24,6 +24,7 @@ from kdstore.encode.teacher import Teacher
 from kdstore.store.reader import Store
 from kdtrain import rundir
 from kdtrain.config import resolve
+from kdtrain.logs.columns import components_of
 from kdtrain.losses import LOSSES
 from kdtrain.run import Stores, train
 from kdtrain.rundir import RunDir
@@ -118,14 +119,17 @@ def main(
 
 def moved(run: RunDir) -> dict[str, Any]:
     """The components' means on all held-out rows before and after, and milliseconds per step."""
-    with run.metrics.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    val = [row for row in rows if row["split"] == "val"]
-    elapsed = [float(row["elapsed_s"]) for row in rows if row["split"] == "train"]
-    steps = [later - earlier for earlier, later in pairwise(elapsed)]
-    names = [column.removesuffix("_loss") for column in val[0] if column.endswith("_loss")]
-    components = {name: [float(val[0][f"{name}_loss"]), float(val[-1][f"{name}_loss"])] for name in names}
+    trained, measured = _read(run.step_metrics), _read(run.metrics)
+    steps = [later - earlier for earlier, later in pairwise(float(row["elapsed_time_seconds"]) for row in trained)]
+    first, last = measured[0], measured[-1]
+    names = components_of(list(first))
+    components = {name: [float(row[f"val_{name}_loss"]) for row in (first, last)] for name in names}
     return {"components": components, "step_ms": round(1000 * statistics.median(steps), 1)}
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def generated(model: Path, val: Path, limit: int) -> dict[str, float]:

@@ -24,6 +24,10 @@ ClusterName=test
 SlurmctldHost=$node(127.0.0.1)
 SlurmUser=root
 AuthType=auth/munge
+# A job that is put back into the queue waits as long as its old credential is valid, by default two minutes.
+AuthInfo=cred_expire=5
+# It would also wait for the next of the scheduler's rounds, every 30 seconds.
+SchedulerParameters=bf_interval=1,sched_interval=1
 StateSaveLocation=/var/lib/slurm-test/controller
 SlurmdSpoolDir=/var/lib/slurm-test/node
 SlurmctldLogFile=/var/log/slurmctld.log

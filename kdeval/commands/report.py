@@ -32,7 +32,7 @@ def report(run: Path, teacher_run: Path | None, out: Path | None, samples: int, 
     \b
     RUN_DIR must hold
         metrics_summary_final.json, predictions_final.jsonl   from `kdeval run`
-        training_metrics.csv                                  from `kdtrain`
+        step_metrics.csv, training_metrics.csv                from `kdtrain`
     and config.json is shown where it is there.
 
     The teacher's values are those of the predictions that the store kept. With --teacher-run they come from an

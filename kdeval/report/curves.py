@@ -1,14 +1,15 @@
-"""Loss curves from ``training_metrics.csv``."""
+"""Loss curves from ``step_metrics.csv`` (training) and ``training_metrics.csv`` (validation)."""
 
 import csv
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdstore.errors import InputError
+from kdtrain.logs.columns import METRICS_FILE, STEP_FILE
 
-CURVES_FILE = "training_metrics.csv"
-_REQUIRED = ("step", "split", "loss")
+_TRAIN_TOTAL, _VAL_TOTAL = "total_loss_weighted", "val_loss"
 _LARGEST = 1e100  # so that sums and differences of numbers stay finite
 
 Points = list[tuple[float, float]]
@@ -32,49 +33,61 @@ class Curve:
 def read_curves(run: Path) -> list[Curve]:
     """The total loss, then every component, of the run in ``run``; each has at least one point.
 
-    A component is a column whose name begins with ``loss_`` or ends with ``_loss``. Other columns, and empty
-    cells, are ignored.
+    ``loss`` is the total with weights, and ``<c>_loss`` a component's mean before its weight. Other columns, and
+    empty cells, are ignored.
 
     Raises
     ------
     InputError
-        The file or a needed column is missing, it is no CSV in UTF-8, a cell is not a finite number of at most
+        A file or a needed column is missing, it is no CSV in UTF-8, a cell is not a finite number of at most
         1e100, or there is no loss at all.
     """
-    path = run / CURVES_FILE
+    curves = {"loss": Curve("loss")}
+    for name, step, value in _losses(run / STEP_FILE, _TRAIN_TOTAL):
+        curves.setdefault(name, Curve(name)).train.append((step, value))
+    for name, step, value in _losses(run / METRICS_FILE, _VAL_TOTAL):
+        curves.setdefault(name, Curve(name)).val.append((step, value))
+    loss = curves["loss"]
+    if not loss.train and not loss.val:
+        raise InputError(
+            f"Expected at least one row with a loss in {run / STEP_FILE}. Got none. Train for a step at least."
+        )
+    return list(curves.values())
+
+
+def _losses(path: Path, total: str) -> Iterator[tuple[str, float, float]]:
+    """Name, step and value of every loss in a table whose column ``total`` is the total loss."""
     if not path.is_file():
         raise InputError(f"Expected {path}. Got nothing there. Name the run directory of a `kdtrain` run.")
     try:
-        curves = _read(path)
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            missing = [name for name in ("step", total) if name not in columns]
+            if missing:
+                raise InputError(
+                    f"Expected the columns step and {total} in {path}. Got none called {missing[0]!r}. "
+                    "Name the run directory of a `kdtrain` run."
+                )
+            names = {column: name for column in columns if (name := _curve_of(column, total))}
+            for row in reader:
+                where = f"{path}, line {reader.line_num}"
+                for column, name in names.items():
+                    if row[column]:
+                        yield name, _number(row["step"], where, "step"), _number(row[column], where, column)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"Expected CSV in UTF-8 in {path}. Got: {error}. Restore the file.") from None
-    if not curves or curves[0].name != "loss":
-        raise InputError(f"Expected at least one row with a loss in {path}. Got none. Train for a step at least.")
-    return curves
 
 
-def _read(path: Path) -> list[Curve]:
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        missing = [name for name in _REQUIRED if name not in columns]
-        if missing:
-            raise InputError(
-                f"Expected the columns {', '.join(_REQUIRED)} in {path}. Got none called {missing[0]!r}. "
-                "Name the run directory of a `kdtrain` run."
-            )
-        curves = [Curve(name) for name in sorted(filter(_is_loss, columns), key=lambda name: name != "loss")]
-        for row in reader:
-            where = f"{path}, line {reader.line_num}"
-            for curve in curves:
-                if row[curve.name]:
-                    points = curve.val if row["split"] == "val" else curve.train
-                    points.append((_number(row["step"], where, "step"), _number(row[curve.name], where, curve.name)))
-    return [curve for curve in curves if curve.train or curve.val]
-
-
-def _is_loss(column: str) -> bool:
-    return column == "loss" or column.startswith("loss_") or column.endswith("_loss")
+def _curve_of(column: str, total: str) -> str | None:
+    """The curve that a column belongs to; None for what is no loss of its own."""
+    if column == total:
+        return "loss"
+    if total == _TRAIN_TOTAL and column.endswith("_loss_raw") and column != "total_loss_raw":
+        return column.removesuffix("_raw")
+    if total == _VAL_TOTAL and column.startswith("val_") and column.endswith("_loss"):
+        return column.removeprefix("val_")
+    return None
 
 
 def _number(text: str | None, where: str, column: str) -> float:

@@ -50,12 +50,16 @@ def import_(sources: tuple[Path, ...], format_name: str, as_json: bool, max_inpu
     at T = 1 only: what other temperatures would need was never captured. Where a file does not say at which
     temperature it was captured, or what the mass outside its candidates is, you must: --temperature, --tail.
 
+    --embed keeps embeddings of the reference text, as in a build: the default loss of `kdtrain student` needs one.
+    Rows of `predecessor` have such a text; sequences have none.
+
     Bad rows are left out, counted, and listed in STORE/quarantine.jsonl. An interrupted import continues when the
     same command is run again.
 
     \b
     Example:
         kdstore import distillation_data.jsonl --format predecessor --tokenizer Salesforce/codet5p-220m --out train.kd
+        kdstore import rows.jsonl --format predecessor --tokenizer T --out train.kd --embed minilm=ENCODER
         kdstore import captured/ --format distillkit --tokenizer T --temperature 1 --tail leftover --out train.kd
     """
     from kdstore.encode.build import BuildOptions

@@ -178,8 +178,8 @@ def _inputs_of(layer: torch.nn.Module) -> Iterator[list[Tensor]]:
         yield seen
 
 
-def load_seq2seq(name: str, dtype: torch.dtype) -> Any:
-    """The model in a directory or on the model hub.
+def load_seq2seq(name: str, dtype: torch.dtype, **settings: Any) -> Any:
+    """The model in a directory or on the model hub; ``settings`` replace those of its configuration.
 
     Weights come from safetensors where there are any; other weight files are read as plain tensors, never
     unpickled. No code that comes with a model is run.
@@ -190,7 +190,7 @@ def load_seq2seq(name: str, dtype: torch.dtype) -> Any:
         It is not there, is damaged, cannot be downloaded, or is not an encoder-decoder model.
     """
     try:
-        return AutoModelForSeq2SeqLM.from_pretrained(name, dtype=dtype, trust_remote_code=False)
+        return AutoModelForSeq2SeqLM.from_pretrained(name, dtype=dtype, trust_remote_code=False, **settings)
     except Exception as error:  # transformers, safetensors and the hub client raise some twenty unrelated types
         raise ModelError(
             f"Expected a Hugging Face seq2seq model at {name!r}. Got: {first_line(error)} "

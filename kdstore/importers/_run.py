@@ -58,6 +58,7 @@ def import_stores(options: ImportOptions) -> list[Built]:
     if kind.sparse:
         _check_for_candidates(build.signal)
     if kind.causal:
+        _check_for_sequences(kind, build)
         # A sequence cannot be cut without leaving its signal: what is too long is left out.
         build = replace(build, overlong="skip")
     return build_from(build, partial(_origin, kind, options.settings))
@@ -70,6 +71,15 @@ def _check_for_candidates(signal: SignalOptions) -> None:
         raise UsageError(
             f"Expected --codec {CANDIDATES_CODEC} for candidates, with no setting but k and no target. "
             f"Got {signal.codec}, {dict(signal.settings)} and {targets}. Leave the rest out."
+        )
+
+
+def _check_for_sequences(kind: type[Importer], options: BuildOptions) -> None:
+    """Refuse what would need a reference text: a sequence is ids, and parts of it a model may have written."""
+    if options.embed:
+        raise UsageError(
+            f"Expected no --embed for the format {kind.name!r}, whose rows are sequences of tokens without a text to "
+            f"embed. Got {options.embed[0]!r}. Leave it out."
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kdstore.errors import StoreError
+from kdstore.errors import KDError, StoreError
 
 VANISHED = (FileNotFoundError, FileExistsError)
 """Raised where another process removes the directory meanwhile; the second by `mkdir`, which finds it half gone."""
@@ -107,16 +107,17 @@ def _living(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
+def locked(path: Path, what: str, error: type[KDError] = StoreError) -> Iterator[None]:
     """Hold the lock file at ``path`` while the block runs; it vanishes with its process, however that ends.
 
     Directories that were made for the lock, and are empty afterwards, are removed again.
 
     Raises
     ------
-    StoreError
-        Another process holds it; ``what`` says what that process is doing.
+    KDError
+        An ``error``: another process holds it; ``what`` says what that process is doing.
     """
+    made = [directory for directory in (path.parent, path.parent.parent) if not directory.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
@@ -126,14 +127,14 @@ def locked(path: Path, what: str) -> Iterator[None]:
         except BlockingIOError:
             ours = False
         if not ours:
-            raise StoreError(f"Expected to be alone in {path.parent}. Got another process {what} there. Wait for it.")
+            raise error(f"Expected to be alone in {path.parent}. Got another process {what} there. Wait for it.")
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
             with suppress(OSError):
-                path.parent.rmdir()
-                path.parent.parent.rmdir()
+                for directory in made:
+                    directory.rmdir()
 
 
 @contextmanager

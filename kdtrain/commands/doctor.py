@@ -19,7 +19,7 @@ def doctor(store: Path, as_json: bool, **options: Any) -> None:
 
     Every stage is measured by itself: reading files, decoding blocks in threads, gathering and padding batches, and
     copying to the device. The slowest bounds the rest; what would help is said. During training these stages run
-    beside the model: whether they keep up is the column data_wait_s of training_metrics.csv.
+    beside the model: whether they keep up is the column data_wait of step_metrics.csv.
 
     The design effect tells how well rows are mixed: how many times larger the variance of a batch's mean is than
     under a perfect shuffle of the store, for a feature in which only blocks of rows differ, the worst case.

@@ -1,46 +1,28 @@
 """``kdtrain teacher``."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import click
 
-from kdtrain.config import LossConfig
-from kdtrain.options import RunCommand, configure, run_options
-
-
-class _Fraction(click.FloatRange):
-    """A number between 0 and 1; click's own range lets NaN through."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if math.isnan(number := super().convert(value, param, ctx)):
-            self.fail(f"{value} is not in the range 0<x<1.", param, ctx)
-        return number
-
-
-_LOSS_OPTIONS = {"enable_token_weighting", "critical_token_weight"}
+from kdstore.errors import UsageError
+from kdtrain.inputs import one_of, teacher_inputs
+from kdtrain.kinds import TEACHER, configure
+from kdtrain.options import RunCommand, run_options
 
 
 @click.command("teacher", cls=RunCommand)
-@click.argument("rows", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--val-rows", type=click.Path(path_type=Path), multiple=True, help="Rows to validate on; repeatable.")
-@click.option(
-    "--val-fraction",
-    type=_Fraction(0, 1, min_open=True, max_open=True),
-    default=0.1,
-    show_default=True,
-    help="Without --val-rows: share of rows held out.",
-)
-@click.option("--task", default="java_assertion", show_default=True, help="What is predicted.")
-@run_options("java_teacher", skip=("mix", *(LossConfig.model_fields.keys() - _LOSS_OPTIONS)))
+@teacher_inputs
+@run_options(TEACHER)
 def teacher(
     rows: tuple[Path, ...],
     val_rows: tuple[Path, ...],
     val_fraction: float,
     task: str,
+    generate_distillation_data: bool | None,
+    train_data_path: Path | None,
+    val_data_path: Path | None,
     output_dir: Path | None,
-    recipe: str,
     resume: str,
     no_after: bool,
     **options: Any,
@@ -53,21 +35,47 @@ def teacher(
     the model starts from random weights; otherwise a pretrained model is fine-tuned with its own tokenizer. The
     run directory is laid out as for a student.
 
+    Afterwards the recipe's command runs: the default recipe lets the teacher read ROWS and keeps its signal in
+    distillation_data_training.kd and distillation_data_validation.kd in the run directory, with embeddings of the
+    references, which the default loss of a student needs. --no-after leaves that out.
+
     \b
     Example:
-        kdtrain teacher rows.jsonl --output-dir teacher --from-scratch tiny --epochs 20 --lr 1e-3
+        kdtrain teacher rows.jsonl --output-dir teacher --from-scratch tiny --epochs 20 --lr 1e-3 --no-after
         kdtrain teacher train.jsonl.gz --val-rows val.jsonl.gz --model-name Salesforce/codet5p-220m
         kdstore build rows.jsonl --teacher teacher/final_model --out train.kd
     """
     from kdtrain import rundir
-    from kdtrain.prepare import TeacherData, prepare
+    from kdtrain.distributed import started
+    from kdtrain.prepare import TeacherData, build_arguments, prepare
     from kdtrain.run import print_summary, run_after, settle, train
 
-    config = configure(recipe, options, forced={"loss_components": ("ce",), "alpha": 1.0})
-    run = rundir.claim(output_dir, config.model.from_scratch or config.model.model_name, resume=resume == "auto")
-    settle(config)  # before anything is written: what is refused must leave the directory free
-    stores = prepare(TeacherData(rows, val_rows, val_fraction, task), config, run)
-    summary = train(stores, config, run, resume=resume == "auto")
-    print_summary(summary, run)
-    if not no_after:
-        run_after(config.run.after, run, stores)
+    found = one_of("ROWS", rows, "--train-data-path", [train_data_path] if train_data_path else ())
+    held_out = one_of("--val-rows", val_rows, "--val-data-path", [val_data_path] if val_data_path else ())
+    if not found:
+        raise UsageError("Expected ROWS to learn from. Got none. Name a file, such as rows.jsonl.")
+    resolved = configure(TEACHER, options)
+    config = resolved.config
+    after = _after(config.run.after, generate_distillation_data, no_after)
+    model = config.model.from_scratch or config.model.model_name
+    with (
+        started(config.run.ddp_timeout, config.run.device) as processes,
+        rundir.claimed(output_dir, model, processes, resume=resume == "auto", sources=resolved.sources) as run,
+    ):
+        settle(config)  # before anything is written: what is refused must leave the directory free
+        data = TeacherData(found, held_out, val_fraction, task)
+        stores = prepare(data, config, run, processes)
+        summary = train(stores, config, run, resume=resume == "auto", processes=processes)
+        if processes.main:
+            print_summary(summary, run)
+            run_after(build_arguments(after, data, config), run, stores)
+
+
+def _after(after: tuple[str, ...], generate: bool | None, no_after: bool) -> tuple[str, ...]:
+    """The command to run after training; none where it is not to run."""
+    if generate and (no_after or not after):
+        raise UsageError(
+            "Expected a command after training with --generate-distillation-data, as the recipe java_teacher names "
+            "one. Got none. Use that recipe, and leave --no-after out."
+        )
+    return () if no_after or generate is False else after

@@ -33,12 +33,14 @@ class Component(ABC):
 
     ``per`` is what a mean of the component is taken over: ``sample`` means rows for which the student writes.
     ``hard`` says whose side it is on where alpha divides the weight between the labels and the teacher: True, False,
-    or None for a component that alpha leaves alone.
+    or None for a component that alpha leaves alone. ``options`` are the constructor's arguments that a configuration
+    sets: ``gamma`` of focal is its ``focal_gamma``.
     """
 
     name: ClassVar[str]
     per: ClassVar[Literal["token", "row", "sample"]]
     hard: ClassVar[bool | None] = None
+    options: ClassVar[tuple[str, ...]] = ()
     needs_signal: ClassVar[bool] = False
     needs_embedding: ClassVar[bool] = False
 

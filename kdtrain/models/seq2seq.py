@@ -1,6 +1,7 @@
 """Encoder-decoder models of Hugging Face transformers: create one from a preset, and save one."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,10 +18,10 @@ Model = Any
 """A transformers ``PreTrainedModel`` with a language-modelling head; the library is untyped for us."""
 
 
-def create(preset: str, vocab_size: int, tokenizer: TokenizerRecord) -> Model:
+def create(preset: str, vocab_size: int, tokenizer: TokenizerRecord, **changes: Any) -> Model:
     """A model with random weights from a preset, its embedding as wide as the vocabulary, in fp32.
 
-    Weights come from torch's global random generator: seed it first.
+    ``changes`` replace settings of the preset. Weights come from torch's global random generator: seed it first.
 
     Raises
     ------
@@ -34,7 +35,7 @@ def create(preset: str, vocab_size: int, tokenizer: TokenizerRecord) -> Model:
         "eos_token_id": tokenizer.eos_id,
         "decoder_start_token_id": tokenizer.decoder_start_id,
     }
-    config = AutoConfig.for_model(**settings, **ids, vocab_size=vocab_size)
+    config = AutoConfig.for_model(**{**settings, **ids, **changes, "vocab_size": vocab_size})
     return AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32)
 
 
@@ -107,7 +108,21 @@ def vocab_size(model: Model) -> int:
     return int(model.get_output_embeddings().weight.shape[0])
 
 
-def save(model: Model, tokenizer: Any, directory: Path) -> None:
-    """Write a model as safetensors, and its tokenizer, so that ``from_pretrained`` reads both."""
-    model.save_pretrained(directory)
+def halves(model: Model) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Encoder and decoder; their embedding may be one."""
+    return model.get_encoder(), model.get_decoder()
+
+
+def blocks(model: Model) -> list[torch.nn.Module]:
+    """The layers that a model itself says belong together, such as the blocks of a transformer."""
+    names = set(model._no_split_modules or ())
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def save(model: Model, tokenizer: Any, directory: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write a model as safetensors, and its tokenizer, so that ``from_pretrained`` reads both.
+
+    ``weights`` are the model's, whole, by name.
+    """
+    model.save_pretrained(directory, state_dict=dict(weights))
     tokenizer.save_pretrained(directory)

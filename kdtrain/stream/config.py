@@ -7,6 +7,8 @@ from kdstore.errors import UsageError
 from kdtrain.stream.order import OrderConfig
 from kdtrain.stream.plan import Residency
 
+LastBatch = Literal["uneven", "pad", "drop"]
+
 
 @dataclass(frozen=True)
 class LoaderConfig:
@@ -45,7 +47,7 @@ class LoaderConfig:
     signal: bool = True
     embeddings: tuple[str, ...] = ()
     max_rows: int | None = None
-    last: Literal["uneven", "pad", "drop"] = "uneven"
+    last: LastBatch = "uneven"
     length_grouped: bool = False
     rank: int = 0
     world: int = 1

@@ -248,7 +248,8 @@ class Loader(IterableDataset[Batch]):
             "rows that take part": self.order.population,
             "rows per epoch": self.rows,
             "batch size": self.config.batch_rows,
-            "last batch": self.config.last,
+            # Whether padding fills it up is no matter of order: several processes need it, one does not.
+            "last batch": "dropped" if self.config.last == "drop" else "kept",
             "rows grouped by length": self._run_rows if self.config.length_grouped else 0,
         }
 

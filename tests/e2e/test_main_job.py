@@ -36,7 +36,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(kdstore.cli.main, "mine", root / "java", "--out", root / "rows.jsonl", "--repo", "kdexamples/java")
     run(
         kdtrain.cli.main, "teacher", root / "rows.jsonl", "--output-dir", root / "teacher", "--from-scratch", "micro",
-        "--vocab-size", 600, "--batch-size", 16, "--lr", 3e-3, "--max-steps", 30, *sizes,
+        "--vocab-size", 600, "--batch-size", 16, "--lr", 3e-3, "--max-steps", 30, *sizes, "--no-after",
     )  # fmt: skip
     teacher = root / "teacher" / "final_model"
     run(
@@ -56,7 +56,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_run_directory_holds_what_its_users_look_for(job: Path) -> None:
     for name in (
         "final_model/model.safetensors", "final_model/tokenizer.json", "best_model/model.safetensors",
-        "best_model/tokenizer.json", "training_metrics.csv", "distillation_log.txt", "tensorboard", "config.json",
+        "best_model/tokenizer.json", "step_metrics.csv", "training_metrics.csv", "training_report.json",
+        "multi_component_loss_summary.json", "epoch_2_summary.json", "distillation_log.txt", "tensorboard", "config.json",
         "config.sha256", "command.txt", "predictions_final.jsonl", "metrics_summary_final.json",
     ):  # fmt: skip
         assert (job / "student" / name).exists(), name
@@ -64,7 +65,7 @@ def test_the_run_directory_holds_what_its_users_look_for(job: Path) -> None:
 
 def test_the_student_learns_from_the_store(job: Path) -> None:
     with (job / "student" / "training_metrics.csv").open() as file:
-        losses = [float(row["loss"]) for row in csv.DictReader(file) if row["split"] == "val"]
+        losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
     assert len(losses) == 3
     assert losses[-1] < 0.9 * losses[0]
 
@@ -79,7 +80,7 @@ def test_predictions_are_the_models_own(job: Path) -> None:
 def test_trainer_and_evaluation_measure_the_same_loss(job: Path) -> None:
     """Two programs, two ways through the model, one number."""
     with (job / "student" / "training_metrics.csv").open() as file:
-        last = [float(row["ce_loss"]) for row in csv.DictReader(file) if row["split"] == "val"][-1]
+        last = [float(row["val_ce_loss"]) for row in csv.DictReader(file)][-1]
     summary = json.loads((job / "student" / "metrics_summary_final.json").read_text())
     assert summary["metrics"]["loss"]["value"] == pytest.approx(last, rel=1e-4)
 

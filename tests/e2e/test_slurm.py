@@ -1,11 +1,8 @@
-"""Job scripts and job arrays on a real cluster; `tools/slurm_up.sh` starts one of one node."""
+"""Builds as jobs and job arrays on a real cluster."""
 
 import json
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,34 +14,17 @@ from kdstore.store.reader import Store
 from kdtrain.models.tokenizer import train
 
 from ..random_t5 import save_random_t5
+from .cluster import NEEDS_CLUSTER, PATIENCE_S, ROOT, kdstore, mine, until
 
-ROOT = Path(__file__).parents[2]
 SMALL = "--mem=1200M --cpus-per-task=1"
-PATIENCE_S = 600
 
-
-def living_nodes() -> bool:
-    if shutil.which("sinfo") is None:
-        return False
-    seen = subprocess.run(
-        ["sinfo", "-h", "-t", "idle,mixed,allocated", "-o", "%n"], capture_output=True, text=True, check=False
-    )
-    return bool(seen.stdout.strip())
-
-
-pytestmark = [
-    pytest.mark.service,
-    pytest.mark.skipif(not living_nodes(), reason="no SLURM here: `sinfo` shows no node that runs jobs"),
-]
+pytestmark = NEEDS_CLUSTER
 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> Path:
     """Rows mined from the example project."""
-    rows = tmp_path / "rows.jsonl"
-    mined = CliRunner().invoke(main, ["mine", str(ROOT / "examples/java"), "--out", str(rows)])
-    assert mined.exit_code == 0, mined.output
-    return rows
+    return mine(tmp_path / "rows.jsonl")
 
 
 @pytest.fixture
@@ -56,27 +36,12 @@ def teacher(tmp_path: Path, rows: Path) -> Path:
     return save_random_t5(directory, len(tokenizer), d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4)
 
 
-def kdstore(*args: object) -> str:
-    """What a command prints."""
-    result = CliRunner().invoke(main, [str(arg) for arg in args])
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
 def status(store: Path) -> dict:
     return json.loads(CliRunner().invoke(main, ["status", str(store), "--json"]).stdout)
 
 
 def states(store: Path) -> list[str]:
     return [task["state"] for task in status(store)["tasks"]]
-
-
-def until(condition: Callable[[], object], logs: Path) -> None:
-    """Wait for what another machine does; there is nothing here to be told by."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, "\n".join(log.read_text() for log in logs.glob("*.log"))
-        time.sleep(0.05)
 
 
 def process_of(share: str, cwd: Path) -> psutil.Process:

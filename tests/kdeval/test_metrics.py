@@ -108,7 +108,7 @@ def test_perplexity_of_an_absurd_loss_is_finite() -> None:
 @settings(max_examples=100)
 @given(st.lists(st.tuples(JAVA_LIKE, JAVA_LIKE), min_size=1, max_size=4))
 def test_text_metrics_stay_in_their_range(pairs: list[tuple[str, str]]) -> None:
-    for name in ("exact_match", "f1", "line_f1", "bleu", "ast_validity"):
+    for name in ("exact_match", "f1", "line_f1", "bleu"):  # ast_validity: see tests/kdstore/test_java.py
         low, high = METRICS.get(name).range
         assert all(low <= number <= (high or math.inf) for number in value(name, *pairs).values())
 

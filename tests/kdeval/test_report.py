@@ -21,7 +21,15 @@ from kdstore.store.manifest import CodecRecord, Fidelity
 
 from .conftest import ROWS, assert_fails, invoke
 
-CURVES = "step,epoch,split,loss,ce_loss,lr\n0,0,val,5,6,\n1,1,train,4.5,5.5,0.1\n2,1,train,3,4,0.1\n2,1,val,2.5,3,\n"
+CURVES = {
+    "step_metrics.csv": (
+        "step,epoch,ce_loss_raw,ce_loss_weighted,total_loss_raw,total_loss_weighted,learning_rate\n"
+        "1,1,5.5,4.5,5.5,4.5,0.1\n2,1,4,3,4,3,0.1\n"
+    ),
+    "training_metrics.csv": (
+        "step,epoch,train_loss,train_ce_loss,val_loss,val_ce_loss,f1\n0,0,,,5,6,0.5\n1,1,4.5,5.5,,,\n2,1,3,4,2.5,3,0.6\n"
+    ),
+}
 HOSTILE = '</pre></script><img src=x onerror="alert(1)">{{ 7*7 }}\n```\n# no heading\n<script>evil()</script>'
 
 
@@ -29,8 +37,14 @@ HOSTILE = '</pre></script><img src=x onerror="alert(1)">{{ 7*7 }}\n```\n# no hea
 def run(evaluated, tmp_path) -> Path:
     """An evaluated run with training curves."""
     evaluated()
-    (tmp_path / "run" / "training_metrics.csv").write_text(CURVES)
+    write_curves(tmp_path / "run")
     return tmp_path / "run"
+
+
+def write_curves(run: Path) -> None:
+    """The tables that training leaves."""
+    for name, text in CURVES.items():
+        (run / name).write_text(text)
 
 
 class Page(HTMLParser):
@@ -173,6 +187,7 @@ def test_samples_show_the_end_of_the_prompt(tmp_path):
         ("metrics_summary_final.json", ("metrics_summary_final.json", "kdeval run")),
         ("predictions_final.jsonl", ("predictions_final.jsonl", "kdeval run")),
         ("training_metrics.csv", ("training_metrics.csv", "kdtrain")),
+        ("step_metrics.csv", ("step_metrics.csv", "kdtrain")),
     ],
 )
 def test_missing_files(run, missing, words):
@@ -182,22 +197,33 @@ def test_missing_files(run, missing, words):
 
 
 @pytest.mark.parametrize(
+    ("name", "column"), [("step_metrics.csv", "total_loss_weighted"), ("training_metrics.csv", "val_loss")]
+)
+@pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("step,loss\n1,2\n", ("'split'",)),
+        ("step,loss\n1,2\n", ("{column!r}",)),
+        ("{column}\n1\n", ("'step'",)),
         ("", ("'step'",)),
-        ("step,split,loss\n1,train,abc\n", ("line 2", "'loss'", "'abc'")),
-        ("step,split,loss\n1,train,nan\n", ("line 2", "'nan'")),
-        ("step,split,loss\n", ("at least one row",)),
-        ("step,split,loss\n1,train,\xff\n", ("UTF-8", "0xff")),
-        ("\xffstep,split,loss\n", ("UTF-8", "0xff")),
-        (f"step,split,loss,note\n1,train,2,{'x' * 140_000}\n", ("CSV", "field")),
-        ("step,split,loss\n1,train,1e308\n2,train,-1e308\n", ("line 2", "1e+100", "'1e308'")),
+        ("step,{column}\n1,abc\n", ("line 2", "{column!r}", "'abc'")),
+        ("step,{column}\nx,1\n", ("line 2", "'step'", "'x'")),
+        ("step,{column}\n1,nan\n", ("line 2", "'nan'")),
+        ("step,{column}\n1,\xff\n", ("UTF-8", "0xff")),
+        ("\xffstep,{column}\n", ("UTF-8", "0xff")),
+        ("step,{column},note\n1,2," + "x" * 140_000 + "\n", ("CSV", "field")),
+        ("step,{column}\n1,1e308\n2,-1e308\n", ("line 2", "1e+100", "'1e308'")),
     ],
 )
-def test_bad_curves(run, text, words):
-    (run / "training_metrics.csv").write_bytes(text.encode("latin-1"))
-    assert_fails(invoke("report", run), InputError.exit_code, *words)
+def test_bad_curves(run, name, column, text, words):
+    (run / name).write_bytes(text.replace("{column}", column).encode("latin-1"))
+    result = invoke("report", run)
+    assert_fails(result, InputError.exit_code, name, *(word.replace("{column!r}", repr(column)) for word in words))
+
+
+def test_a_run_without_a_step_or_validation_is_refused(run):
+    for name in CURVES:
+        (run / name).write_text(CURVES[name].splitlines()[0] + "\n")
+    assert_fails(invoke("report", run), InputError.exit_code, "at least one row")
 
 
 def test_changed_predictions_are_refused(run):
@@ -243,8 +269,8 @@ def test_page_must_be_called_html(run, name):
 def test_hostile_names_stay_text(run):
     """Names from the curves, the configuration and the summary, on both pages and in the terminal."""
     tag = '"><script>evil()</script>'
-    column = f'"loss_{tag.replace(chr(34), chr(34) * 2)}"'
-    (run / "training_metrics.csv").write_text(f"step,split,loss,{column}\n1,val,2,3\n")
+    column = f'"val_{tag.replace(chr(34), chr(34) * 2)}_loss"'
+    (run / "training_metrics.csv").write_text(f"step,val_loss,{column}\n1,2,3\n")
     (run / "config.json").write_text(json.dumps({f"key{tag}": f"value{tag}", "half": "\ud800"}))
     path = run / "metrics_summary_final.json"
     path.write_text(path.read_text().replace('"Exact match"', '"[/red] match"'))
@@ -253,19 +279,28 @@ def test_hostile_names_stay_text(run):
     assert result.stdout.count("[/red] match") == 2
     page = Page((run / "report.html").read_text())
     assert "script" not in page.tags
-    assert ("aria-label", f"loss_{tag} over optimizer steps") in page.attributes
-    for name in ("loss_", "key", "value"):
-        assert f"{name}{tag}" in page.text
+    assert ("aria-label", f"{tag}_loss over optimizer steps") in page.attributes
+    for text in (f"{tag}_loss", f"key{tag}", f"value{tag}"):
+        assert text in page.text
     assert "<script" not in (run / "report.md").read_text().replace("\\<", "")
 
 
 def test_curves(tmp_path):
-    (tmp_path / "training_metrics.csv").write_text(CURVES.replace(",lr", ",loss_kl,lr").replace("0.1", "7,0.1"))
+    write_curves(tmp_path)
+    steps = tmp_path / "step_metrics.csv"
+    steps.write_text(
+        steps.read_text()
+        .replace(",total_loss_raw", ",kl_loss_raw,total_loss_raw")
+        .replace(",5.5,4.5,5.5", ",5.5,4.5,7,5.5")
+        .replace(",4,3,4,", ",4,3,,4,")
+    )
     curves = read_curves(tmp_path)
-    assert [curve.name for curve in curves] == ["loss", "ce_loss", "loss_kl"]
+    assert [curve.name for curve in curves] == ["loss", "ce_loss", "kl_loss"]
     assert curves[0].train == [(1, 4.5), (2, 3)]
+    assert curves[0].val == [(0, 5), (2, 2.5)], "an epoch without a validation is no point"
     assert curves[0].ends == ("validation", 5.0, 2.5)
-    assert curves[2].val == []
+    assert (curves[1].train, curves[1].val) == ([(1, 5.5), (2, 4)], [(0, 6), (2, 3)])
+    assert (curves[2].train, curves[2].val) == ([(1, 7)], [])
     assert Curve("loss", train=[(1, 4.0), (2, 3.0)]).ends == ("training", 4.0, 3.0)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import invoke, write_store
-from .test_report import CURVES, HOSTILE
+from .test_report import HOSTILE, write_curves
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -33,7 +33,7 @@ def page(evaluated, tokenizer, tmp_path) -> Path:
     """A report whose predictions try to become markup."""
     store = write_store(tmp_path / "h.kd", tokenizer, [HOSTILE, "b"], [HOSTILE, "f();"])
     evaluated(store)
-    (tmp_path / "run" / "training_metrics.csv").write_text(CURVES)
+    write_curves(tmp_path / "run")
     result = invoke("report", tmp_path / "run", "--out", tmp_path / "report.html")
     assert result.exit_code == 0, result.stderr
     return tmp_path / "report.html"

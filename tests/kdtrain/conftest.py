@@ -22,6 +22,7 @@ MakeStore = Callable[..., Store]
 
 TEXTS = ["assertEquals(1, list.size());", "assertTrue(list.isEmpty());", "assertNull(map.get(key));"] * 3
 END = 1
+CLOSING = 11  # ")", which the tokenizer merges where it stands twice: labels would not be their text's
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -46,7 +47,9 @@ def vocab_size(tokenizer_dir) -> int:
 def make_store(tokenizer_dir, vocab_size) -> MakeStore:
     """A function that writes a store: ``make_store(path, rows, codec="topk", codec_config={...}, ...)``.
 
-    ``fidelity``: triples of divergence, temperature and angle that its manifest is to claim.
+    ``fidelity``: triples of divergence, temperature and angle that its manifest is to claim. ``texts``: keep the
+    references, which a validator compares with. ``embeddings``: names of columns, all alike but the first. ``ids``:
+    from where to where tokens are drawn.
     """
 
     def make(
@@ -60,6 +63,9 @@ def make_store(tokenizer_dir, vocab_size) -> MakeStore:
         block_rows=16,
         shift=0,
         fidelity=(),
+        texts=False,
+        embeddings=("mini",),
+        ids=(3, 40),
         **head,
     ):
         rng = np.random.default_rng(seed)
@@ -72,7 +78,9 @@ def make_store(tokenizer_dir, vocab_size) -> MakeStore:
         if kept:
             fields += [Scalar(name="label_logprob", dtype="float16", along="labels")]
             fields += [TeacherSignal(name="teacher", arrays=kept.arrays())]
-        fields.append(Vector(name="embeddings/mini", dtype="float16", width=4))
+        fields += [Vector(name=f"embeddings/{name}", dtype="float16", width=4) for name in embeddings]
+        if texts:
+            fields.append(RaggedText(name="text/assertion"))
         settings = {
             "task": "java_assertion",
             "template": "{focal_method}\n{test_method}",
@@ -98,7 +106,11 @@ def make_store(tokenizer_dir, vocab_size) -> MakeStore:
         tokenizer = tokenizers.PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
         tokenizer.save_pretrained(root / "tokenizer")
         prepare(root)
-        samples = [_row(rng, index, kept, vocab_size, shift) for index in range(rows)]
+        samples = [_row(rng, index, kept, vocab_size, shift, ids) for index in range(rows)]
+        others = [f"embeddings/{name}" for name in embeddings[1:]]
+        samples = [row | {name: np.arange(4) - index % 5 for name in others} for index, row in enumerate(samples)]
+        if texts:
+            samples = [row | {"text/assertion": tokenizer.decode(row["labels"][:-1])} for row in samples]
         for part, start in enumerate(range(0, rows, part_rows)):
             write_part(root, head, part, head.schema_.pack(samples[start : start + part_rows]))
         finalize(root, head)
@@ -122,13 +134,14 @@ TEACHER = TeacherRecord(
 )
 
 
-def _row(rng, index, codec, vocab_size, shift):
+def _row(rng, index, codec, vocab_size, shift, ids):
     """A row whose target repeats the first token of its input; the teacher is fairly sure of it.
 
     ``shift`` plants a fault: the signal lies so many tokens away from its labels.
     """
-    input_ids = [*rng.integers(3, 40, rng.integers(2, 12)).tolist(), END]
-    labels = [*[input_ids[0]] * int(rng.integers(1, 5)), END]
+    input_ids = [*rng.integers(*ids, rng.integers(2, 12)).tolist(), END]
+    first = CLOSING + 1 if input_ids[0] == CLOSING else input_ids[0]
+    labels = [*[first] * int(rng.integers(1, 5)), END]
     row = {"id": f"row-{index}", "input_ids": input_ids, "labels": labels, "embeddings/mini": np.full(4, index % 7)}
     if codec is None:
         return row
@@ -143,14 +156,15 @@ def _row(rng, index, codec, vocab_size, shift):
 def stores(make_store, tmp_path_factory):
     """A training and a validation store of a few rows, with top-k signals."""
     root = tmp_path_factory.mktemp("stores")
-    return make_store(root / "train.kd", 96), make_store(root / "val.kd", 24, seed=1)
+    return make_store(root / "train.kd", 96, texts=True), make_store(root / "val.kd", 24, seed=1, texts=True)
 
 
 @pytest.fixture(scope="session")
 def dense_stores(make_store, tmp_path_factory):
     """The same rows with signals that serve every temperature, as the default loss needs them."""
     root = tmp_path_factory.mktemp("dense")
-    return make_store(root / "train.kd", 96, codec="dense"), make_store(root / "val.kd", 24, codec="dense", seed=1)
+    same = {"codec": "dense", "texts": True}
+    return make_store(root / "train.kd", 96, **same), make_store(root / "val.kd", 24, seed=1, **same)
 
 
 @pytest.fixture(scope="session")

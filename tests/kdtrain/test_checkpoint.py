@@ -34,7 +34,7 @@ def bare(path):
 @pytest.mark.parametrize(
     "write",
     [
-        lambda path: checkpoint.save_model(torch.nn.Linear(300, 300), str(path / "model.safetensors")),
+        lambda path: checkpoint.save_file({"w": torch.zeros(300, 300)}, path / "model.safetensors"),
         lambda path: torch.save(torch.zeros(90_000), path / "state.pt"),
         lambda path: (path / "config.json").write_bytes(bytes(90_000)),
         bare,
@@ -56,16 +56,19 @@ def test_a_fault_of_ours_keeps_its_traceback(tmp_path):
 
 @pytest.fixture
 def saved(tmp_path):
-    model = torch.nn.Linear(4, 4)
-    path = checkpoint.save(tmp_path / "checkpoints", 1, model, STATE, keep=1)
-    assert checkpoint.load(path, model) == STATE
-    return path, model
+    weights = {"weight": torch.eye(4)}
+    path = checkpoint.save(tmp_path / "checkpoints", 1, weights, STATE, keep=1)
+    loaded, state = checkpoint.load(path)
+    assert state == STATE
+    assert torch.equal(loaded.pop("weight"), weights["weight"])
+    assert not loaded
+    return path
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "checksums.json"])
 @pytest.mark.parametrize("damage", ["flip", "empty", "missing"])
 def test_damaged_files_are_refused(saved, name, damage):
-    path, model = saved
+    path = saved
     data = bytearray((path / name).read_bytes())
     data[-20] ^= 1
     (path / name).write_bytes(data if damage == "flip" else b"")
@@ -74,7 +77,7 @@ def test_damaged_files_are_refused(saved, name, damage):
     with pytest.raises(
         TrainingError, match=r"Expected a checkpoint of this model at .*step-00000001\. Got: .*Remove"
     ):
-        checkpoint.load(path, model)
+        checkpoint.load(path)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,7 @@ def test_damaged_files_are_refused(saved, name, damage):
     ids=["empty", "no-stack", "bad-pickle", "list", "missing-keys", "more-keys", "tensor"],
 )
 def test_a_foreign_state_is_refused(saved, content):
-    path, model = saved
+    path = saved
     if isinstance(content, bytes):
         (path / "state.pt").write_bytes(content)
     else:
@@ -93,7 +96,7 @@ def test_a_foreign_state_is_refused(saved, content):
     sums["state"] = asdict(file_record(path / "state.pt"))
     (path / "checksums.json").write_text(json.dumps(sums))
     with pytest.raises(TrainingError, match="Expected a checkpoint of this model"):
-        checkpoint.load(path, model)
+        checkpoint.load(path)
 
 
 def test_what_a_killed_run_left_is_swept(tmp_path):
@@ -102,7 +105,7 @@ def test_what_a_killed_run_left_is_swept(tmp_path):
     for name in (*gone, *mine, ".best_model.old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
-    files = [".training_metrics.csv.abcdefgh", ".env"]
+    files = [".training_metrics.csv.abcdefgh", ".config.sha256.abcdefgh", ".epoch_12_summary.json.abcdefgh", ".env"]
     for name in files:
         (tmp_path / name).touch()
     checkpoint.sweep(tmp_path)

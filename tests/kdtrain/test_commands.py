@@ -78,7 +78,7 @@ def test_student(student, tmp_path):
     recorded = (tmp_path / "run" / "config.sha256").read_text().split()
     assert recorded == [hashlib.sha256(config).hexdigest(), "config.json"]
     assert "torch 2" in (tmp_path / "run" / "command.txt").read_text()
-    assert "jsd_loss" in (tmp_path / "run" / "training_metrics.csv").read_text()
+    assert "jsd_loss_raw" in (tmp_path / "run" / "step_metrics.csv").read_text()
     # A store of a few rows says nothing of its fidelity: that is told, and kept.
     assert "nobody measured" in result.stderr
     assert "nobody measured" in (tmp_path / "run" / "distillation_log.txt").read_text()
@@ -298,7 +298,7 @@ def test_teacher(tmp_path):
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     source, run = rows(tmp_path / "rows.jsonl", 60), tmp_path / "teacher"
-    options = ["--from-scratch", "micro", "--vocab-size", 300, "--max-steps", 3, "--device", "cpu"]
+    options = ["--from-scratch", "micro", "--vocab-size", 300, "--max-steps", 3, "--device", "cpu", "--no-after"]
     result = invoke("teacher", source, "--output-dir", run, *options)
     assert result.exit_code == 0, result.stderr
     assert (run / "data" / "train.kd" / "manifest.json").is_file()

@@ -28,14 +28,14 @@ def run(dense_stores, model_dir, tmp_path):
 
 @pytest.fixture
 def losses(run, tmp_path):
-    """The same, which must succeed: the loss section of config.json, and the first row of each split by name."""
+    """The same, which must succeed: the loss section of config.json, and the row of the step."""
 
     def call(*arguments, before=(), name="run"):
         result = run(*arguments, before=before, name=name)
         assert result.exit_code == 0, result.stderr
-        with (tmp_path / name / "training_metrics.csv").open() as file:
-            rows = {row["split"]: row for row in csv.DictReader(file)}
-        return json.loads((tmp_path / name / "config.json").read_text())["loss"], rows["train"]
+        with (tmp_path / name / "step_metrics.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        return json.loads((tmp_path / name / "config.json").read_text())["loss"], row
 
     return call
 
@@ -49,7 +49,7 @@ def test_the_default_is_three_components(losses):
     config, row = losses()
     assert config == LossConfig().model_dump(mode="json")
     assert config["loss_function"] == "multi_component"
-    assert weights(row) == {"focal": 0.5, "jsd": 0.5, "semantic": 0.25}
+    assert weights(row) == {"focal": 0.5, "jsd": 0.5, "semantic": 0.05}
     assert row["temperature"] == "4"
 
 
@@ -65,7 +65,7 @@ def test_each_preset_trains(losses, preset, expected):
     config, row = losses("--loss-function", preset)
     assert config["loss_function"] == preset
     assert weights(row) == expected
-    assert all(float(row[f"{name}_loss"]) >= 0 for name in expected)
+    assert all(float(row[f"{name}_loss_raw"]) >= 0 for name in expected)
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_a_store_without_embeddings_cannot_serve_semantic(run, make_store, tmp_p
     from kdstore.schema import Schema
 
     def bare(name, rows):
-        full = make_store(tmp_path / f"full-{name}", 8, codec="dense").head.schema_
+        full = make_store(tmp_path / f"full-{name}", 8, codec="dense", texts=True).head.schema_
         schema = Schema(fields=tuple(field for field in full.fields if not field.name.startswith("embeddings/")))
-        return make_store(tmp_path / name, rows, codec="dense", schema=schema)
+        return make_store(tmp_path / name, rows, codec="dense", schema=schema, texts=True)
 
     stores = bare("train.kd", 40), bare("val.kd", 8)
     words = ["'semantic'", "train.kd", "Got none", "--embed", "--loss-components"]
@@ -177,7 +177,8 @@ def test_candidates_cannot_serve_a_temperature_that_falls(run, stores, tmp_path)
 def test_the_worst_temperature_on_the_way_decides(run, make_store, tmp_path):
     measured = [("kl", 1.0, 4.0), ("kl", 2.0, 46.6), ("kl", 4.0, 3.0)]
     found = tuple(
-        make_store(tmp_path / f"{name}.kd", 40, codec="dense", fidelity=measured) for name in ("train", "val")
+        make_store(tmp_path / f"{name}.kd", 40, codec="dense", fidelity=measured, texts=True)
+        for name in ("train", "val")
     )
     traditional = ("--loss-function", "traditional")
     words = ("at T = 4 to 1.5", "46.6 degrees", "at T = 2", "--no-temperature-decay")

@@ -16,7 +16,7 @@ def invoke(*arguments):
 
 @pytest.fixture
 def train(stores, model_dir, tmp_path):
-    """Run ``kdtrain student``; the result, the rows of its metrics, and the text of its log."""
+    """Run ``kdtrain student``; the result, the rows of its steps, and the text of its log."""
 
     def run(*arguments, name="run", trained=(stores[0],)):
         result = invoke(
@@ -26,15 +26,15 @@ def train(stores, model_dir, tmp_path):
         )  # fmt: skip
         if result.exit_code:
             return result, [], ""
-        with (tmp_path / name / "training_metrics.csv").open() as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+        with (tmp_path / name / "step_metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
         return result, rows, (tmp_path / name / "distillation_log.txt").read_text()
 
     return run
 
 
 def numbers(rows):
-    return [(row["step"], row["epoch"], row["loss"], row["grad_norm"]) for row in rows]
+    return [(row["step"], row["epoch"], row["total_loss_raw"], row["grad_norm_total"]) for row in rows]
 
 
 def test_a_limit_is_kept_printed_and_changes_nothing(train):

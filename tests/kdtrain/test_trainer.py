@@ -11,13 +11,16 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from kdstore.errors import MismatchError, TrainingError
 from kdtrain import checkpoint, rundir
 from kdtrain.config import resolve
-from kdtrain.log import RunLog
+from kdtrain.logs.run_log import RunLog
 from kdtrain.losses.ce import CrossEntropy
 from kdtrain.losses.fused import LossOut
 from kdtrain.run import Stores, train
 from kdtrain.student import Student
 
-TIMED = {"tokens_per_s", "data_wait_s", "rss_mb", "elapsed_s"}
+TIMED = {
+    "timestamp", "tokens_per_second", "data_wait", "memory_usage_mb", "elapsed_time_seconds", "sampling_seconds",
+    "validation_seconds", "metrics_seconds",
+}  # fmt: skip
 # What a store of top-k signals can serve.
 PLAIN = {"loss_function": "traditional", "temperature_decay": False}
 # Everything that learns on the way, or changes.
@@ -51,33 +54,44 @@ def fit_on(store, val, model_dir, root, resume, options):
     return run
 
 
-def metrics(run, split):
-    with run.metrics.open() as file:
-        return [row for row in csv.DictReader(file) if row["split"] == split]
+def read(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def steps_of(run):
+    return read(run.step_metrics)
+
+
+def validations_of(run):
+    return [row for row in read(run.metrics) if row["val_loss"]]
 
 
 def exact(run):
     """All that was logged but times and memory."""
-    rows = [row for split in ("train", "val") for row in metrics(run, split)]
+    rows = [row for path in (run.step_metrics, run.metrics, run.component_gradients) for row in read(path)]
     return [{name: value for name, value in row.items() if name not in TIMED} for row in rows]
 
 
-def total_of(row, weights):
-    """The sum of a row's components with the weights of another."""
-    names = [name.removesuffix("_weight") for name in row if name.endswith("_weight")]
-    return sum(float(weights[f"{name}_weight"]) * float(row[f"{name}_loss"] or 0) for name in names)
+def total_of(row, weights, column="{}_loss_raw"):
+    """The sum of a row's components with the weights of another; beta is 5."""
+    names = [name.removesuffix("_weight") for name in weights if name.endswith("_weight")]
+    beta = {"semantic": 5}
+    return sum(
+        float(weights[f"{name}_weight"]) * beta.get(name, 1) * float(row[column.format(name)] or 0) for name in names
+    )
 
 
 def interrupt_after(monkeypatch, stop):
-    """Ctrl-C as soon as the row of this step is written."""
-    row = RunLog.row
+    """End abruptly, without a checkpoint, as soon as the row of this step is written."""
+    row = RunLog.step
 
-    def interrupted(self, step, epoch, split, values):
-        row(self, step, epoch, split, values)
-        if step == stop and split == "train":
+    def interrupted(self, record):
+        row(self, record)
+        if record.step == stop:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(RunLog, "row", interrupted)
+    monkeypatch.setattr(RunLog, "step", interrupted)
 
 
 def weights(run):
@@ -86,24 +100,28 @@ def weights(run):
 
 def test_a_run_learns_and_leaves_what_it_promises(fit):
     run = fit(epochs=6, lr=2e-2, temperature=1.0)
-    losses = [float(row["loss"]) for row in metrics(run, "val")]
+    losses = [float(row["val_loss"]) for row in validations_of(run)]
     assert len(losses) == 7
     assert losses[-1] < 0.7 * losses[0]
-    steps = metrics(run, "train")
+    steps = steps_of(run)
     assert [int(row["step"]) for row in steps] == list(range(1, 73))
     assert steps[0]["epoch"] == "1"
     assert steps[-1]["epoch"] == "6"
     # 15 % of 72 steps: the rate rises for 11 steps, then falls to nearly nothing.
-    rates = [float(row["lr"]) for row in steps]
+    rates = [float(row["learning_rate"]) for row in steps]
     assert max(rates) == rates[10] == 2e-2
     assert 0 < rates[-1] < 1e-3
     for row in steps:
-        assert float(row["loss"]) == pytest.approx((float(row["ce_loss"]) + float(row["kl_loss"])) / 2, rel=1e-5)
+        assert float(row["total_loss_weighted"]) == pytest.approx(
+            (float(row["ce_loss_raw"]) + float(row["kl_loss_raw"])) / 2, rel=1e-5
+        )
         assert (row["ce_weight"], row["kl_weight"], row["temperature"]) == ("0.5", "0.5", "1")
     names = {path.name for path in run.root.iterdir()}
     assert names == {
-        "final_model", "best_model", "training_metrics.csv", "distillation_log.txt", "tensorboard", "config.json",
-        "config.sha256", "command.txt", "checkpoints",
+        "final_model", "best_model", "step_metrics.csv", "training_metrics.csv", "component_gradients.csv",
+        "training_report.json", "multi_component_loss_summary.json", "distillation_log.txt", "tensorboard",
+        "config.json", "config.sha256", "config_sources.json", "command.txt", "checkpoints",
+        *(f"epoch_{epoch}_summary.json" for epoch in range(1, 7)),
     }  # fmt: skip
     assert [path.name for path in sorted(run.checkpoints.iterdir())] == ["step-00000060", "step-00000072"]
     assert any(run.tensorboard.iterdir())
@@ -114,18 +132,19 @@ def test_a_run_learns_and_leaves_what_it_promises(fit):
 
 def test_the_default_loss_learns_at_a_falling_temperature(fit_default):
     run = fit_default(epochs=6, lr=2e-2)
-    losses = [float(row["loss"]) for row in metrics(run, "val")]
+    losses = [float(row["val_loss"]) for row in validations_of(run)]
     assert losses[-1] < 0.7 * losses[0]
-    for name in ("focal_loss", "jsd_loss", "semantic_loss"):
-        means = [float(row[name]) for row in metrics(run, "val")]
+    for name in ("focal", "jsd", "semantic"):
+        means = [float(row[f"val_{name}_loss"]) for row in validations_of(run)]
         assert means[-1] < means[0], name
-    steps = metrics(run, "train")
+    steps = steps_of(run)
     temperatures = [float(row["temperature"]) for row in steps]
     assert (temperatures[0], temperatures[-1]) == (4, 1.5)
     assert temperatures == sorted(temperatures, reverse=True)
     for row in steps:
-        assert (row["focal_weight"], row["jsd_weight"], row["semantic_weight"]) == ("0.5", "0.5", "0.25")
-        assert float(row["loss"]) == pytest.approx(total_of(row, row), rel=1e-5)
+        assert (row["focal_weight"], row["jsd_weight"], row["semantic_weight"]) == ("0.5", "0.5", "0.05")
+        assert float(row["semantic_loss_weighted"]) == pytest.approx(0.25 * float(row["semantic_loss_raw"]), rel=1e-5)
+        assert float(row["total_loss_weighted"]) == pytest.approx(total_of(row, row), rel=1e-5)
     # What the encoder's states are mapped by for the semantic loss is no part of the model.
     assert not any("projection" in name for name in weights(run))
 
@@ -133,15 +152,14 @@ def test_the_default_loss_learns_at_a_falling_temperature(fit_default):
 def test_validation_is_at_the_weights_and_temperature_of_the_last_step(fit_default):
     """So that losses of different epochs compare."""
     run = fit_default("falling", loss_weights=[1, 2, 0.3], introduce_at=[0, 0.5, 0.2])
-    steps, validations = metrics(run, "train"), metrics(run, "val")
+    steps, validations = steps_of(run), validations_of(run)
     assert float(steps[0]["jsd_weight"]) == 0 < float(steps[-1]["jsd_weight"])
     assert len(validations) == 3
     for row in validations:
-        assert float(row["loss"]) == pytest.approx(total_of(row, steps[-1]), rel=1e-5)
-        assert row["temperature"] == row["jsd_weight"] == ""
+        assert float(row["val_loss"]) == pytest.approx(total_of(row, steps[-1], "val_{}_loss"), rel=1e-5)
     constant = fit_default("constant", temperature=1.5, temperature_decay=False, max_steps=1)
     hot = fit_default("hot", temperature_decay=False, max_steps=1)
-    ours, theirs, other = (float(metrics(one, "val")[0]["jsd_loss"]) for one in (run, constant, hot))
+    ours, theirs, other = (float(validations_of(one)[0]["val_jsd_loss"]) for one in (run, constant, hot))
     assert ours == theirs != pytest.approx(other, rel=1e-3)
 
 
@@ -149,13 +167,14 @@ def test_validation_is_at_the_weights_and_temperature_of_the_last_step(fit_defau
 def test_accumulated_batches_equal_one_large_batch(fit_default, options):
     # The preset has no dropout, so that the runs see the same network.
     same = {"from_scratch": "micro", "epochs": 1, "max_steps": 4, "val": False, **options}
-    large = metrics(fit_default("large", batch_size=8, **same), "train")
-    small = metrics(fit_default("small", batch_size=4, gradient_accumulation_steps=2, **same), "train")
+    large = steps_of(fit_default("large", batch_size=8, **same))
+    small = steps_of(fit_default("small", batch_size=4, gradient_accumulation_steps=2, **same))
     assert len(large) == 4
-    columns = [name for name in large[0] if name.endswith(("loss", "_weight")) or name == "grad_norm"]
-    assert len(columns) >= 6
+    columns = [name for name in large[0] if name.endswith(("_raw", "_weighted", "_weight")) or "grad_norm" in name]
+    assert len(columns) >= 11
     for one, other in zip(large, small, strict=True):
         assert one["label_tokens"] == other["label_tokens"]
+        assert one["effective_batch_size"] == other["effective_batch_size"] == "8"
         for column in columns:
             assert float(one[column]) == pytest.approx(float(other[column]), rel=1e-4)
 
@@ -163,11 +182,11 @@ def test_accumulated_batches_equal_one_large_batch(fit_default, options):
 def test_critical_tokens_count_more_in_what_looks_at_labels(fit_default):
     same = {"loss_components": ["ce", "kl"], "max_steps": 1, "val": False}
     (plain,), (weighted,) = (
-        metrics(fit_default(name, **same, **options), "train")
+        steps_of(fit_default(name, **same, **options))
         for name, options in (("plain", {}), ("weighted", {"enable_token_weighting": True}))
     )
-    assert float(plain["ce_loss"]) < float(weighted["ce_loss"]) < 2 * float(plain["ce_loss"])
-    assert plain["kl_loss"] == weighted["kl_loss"]
+    assert float(plain["ce_loss_raw"]) < float(weighted["ce_loss_raw"]) < 2 * float(plain["ce_loss_raw"])
+    assert plain["kl_loss_raw"] == weighted["kl_loss_raw"]
 
 
 @pytest.mark.parametrize("stop", [2, 5, 12, 20])
@@ -197,7 +216,8 @@ def continues_to_the_bit(fit, monkeypatch, capsys, stop, options):
     parts = fit("parts", resume=True, **options)
     said = capsys.readouterr().err
     assert ("starting fresh" if stop == 2 else f"continuing after step {4 * ((stop - 1) // 4)}") in said
-    assert exact(parts) == exact(whole)
+    for one, other in zip(exact(parts), exact(whole), strict=True):
+        assert one == other
     ours, theirs = (load_file(checkpoint.latest(run.checkpoints) / "model.safetensors") for run in (parts, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     ours, theirs = weights(parts), weights(whole)
@@ -207,8 +227,8 @@ def continues_to_the_bit(fit, monkeypatch, capsys, stop, options):
     states = [
         torch.load(checkpoint.latest(run.checkpoints) / "state.pt", weights_only=True) for run in (parts, whole)
     ]
-    assert states[0]["weights"] == states[1]["weights"]
-    return states[0]
+    assert states[0]["stepper"]["weights"] == states[1]["stepper"]["weights"]
+    return states[0]["stepper"]
 
 
 def test_resuming_a_finished_run_changes_nothing(fit):
@@ -249,14 +269,25 @@ def test_resume_sweeps_what_a_killed_run_left(fit):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("progress", {"stp": 1}), ("progress", None), ("optimizer", {}), ("loader", None), ("rng", [1]), ("rng",
-        None), ("weights", None), ("weights", {"taken": 0}), ("weights", {"taken": 0, "best": 1, "averages": {"ce":
-    1}}), ],
+        ("progress", {"stp": 1}), ("progress", None), ("loader", None), ("stepper", None), ("stepper", {}),
+        ("machine", None), ("machine", {}),
+        ("stepper.optimizer", {"model.shared.weight": {"exp_avg": torch.ones(3)}}),
+        ("stepper.optimizer", {"nothing": {}}), ("stepper.weights", None), ("stepper.weights", {"taken": 0}),
+        ("stepper.weights", {"taken": 0, "best": 1, "averages": {"ce": 1}}),
+    ],
+    ids=str,
 )  # fmt: skip
 def test_a_state_that_does_not_fit_is_refused(fit, monkeypatch, key, value):
     fit(max_steps=1)
     load = checkpoint.load
-    monkeypatch.setattr(checkpoint, "load", lambda *a: {**load(*a), key: value})
+
+    def changed(path):
+        weights, state = load(path)
+        inside, _, name = key.rpartition(".")
+        (state[inside] if inside else state)[name] = value
+        return weights, state
+
+    monkeypatch.setattr(checkpoint, "load", changed)
     with pytest.raises(TrainingError, match=r"Expected a checkpoint .* does not fit"):
         fit(max_steps=1, resume=True)
 
@@ -273,7 +304,7 @@ def test_resume_with_another_validation_store_is_refused(fit, stores, first, sec
 @pytest.mark.parametrize(
     ("damage", "line"),
     [
-        (lambda lines: [lines[0], lines[1], b"x" + lines[2][1:], *lines[3:]], 3),
+        (lambda lines: [lines[0], lines[1], lines[2].replace(b",1,2,", b",1,x,"), *lines[3:]], 3),
         (lambda lines: [*lines[:3], b"\xff" + lines[3], *lines[4:]], 4),
         (lambda lines: [lines[0], lines[1].strip() + b",1,2\r\n", *lines[2:]], 2),
         (lambda lines: [b"a,b\r\n", *lines[1:]], 1),
@@ -283,10 +314,10 @@ def test_resume_with_another_validation_store_is_refused(fit, stores, first, sec
 )
 def test_damaged_metrics_are_refused(fit, damage, line):
     run = fit(max_steps=3)
-    run.metrics.write_bytes(b"".join(damage(run.metrics.read_bytes().splitlines(keepends=True))))
-    with pytest.raises(TrainingError, match=rf"training_metrics\.csv\. Got .* in line {line}\."):
+    run.step_metrics.write_bytes(b"".join(damage(run.step_metrics.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(TrainingError, match=rf"step_metrics\.csv\. Got .* in line {line}\."):
         fit(max_steps=3, resume=True)
-    run.metrics.unlink()
+    run.step_metrics.unlink()
     fit(max_steps=3, resume=True)
 
 
@@ -321,7 +352,7 @@ def test_without_validation_there_is_no_best_model(fit):
     run = fit(val=False, max_steps=2)
     assert run.final_model.is_dir()
     assert not run.best_model.exists()
-    assert metrics(run, "val") == []
+    assert validations_of(run) == []
 
 
 def test_bf16_runs_on_a_cpu(fit, fit_default):
@@ -331,6 +362,6 @@ def test_bf16_runs_on_a_cpu(fit, fit_default):
 
 def test_subsets_bound_an_epoch(fit):
     run = fit(epochs=1, max_train_samples=20, max_val_samples=5)
-    assert len(metrics(run, "train")) == 3
+    assert len(steps_of(run)) == 3
     run = fit("all", epochs=1)
-    assert int(metrics(run, "val")[0]["label_tokens"]) > 24
+    assert int(validations_of(run)[0]["val_label_tokens"]) > 24

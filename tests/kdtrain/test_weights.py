@@ -35,7 +35,7 @@ def test_static_weights():
     assert weights(loss_function="traditional", alpha=0.3).at(7) == {"ce": 0.3, "kl": 0.7}
     assert weights(loss_function="enhanced").at(0) == {"ce": 0.5, "kl": 0.5, "pans": 0.1}
     assert weights(loss_function="ast_enhanced", ast_weight=0.2).at(0)["ast"] == 0.2
-    assert weights().at(0) == pytest.approx({"focal": 0.5, "jsd": 0.5, "semantic": 0.05 * 5})
+    assert weights().at(0) == pytest.approx({"focal": 0.5, "jsd": 0.5, "semantic": 0.05})
     given_ = weights(loss_components=("ce", "kl", "pans", "ast"), loss_weights=(0.4, 0.35, 0.15, 0.1), alpha=0.25)
     assert given_.at(50) == pytest.approx({"ce": 0.1, "kl": 0.2625, "pans": 0.15, "ast": 0.1})
 

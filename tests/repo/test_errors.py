@@ -65,6 +65,7 @@ def test_exit_codes_are_stable_values_that_no_signal_uses() -> None:
         "KDError": 1, "UsageError": 2, "UnknownNameError": 2, "InputError": 3, "RowError": 3, "EmptyInputError": 3,
         "MismatchError": 4, "StoreError": 5, "CorruptStoreError": 6, "CapabilityError": 7, "ModelError": 8,
         "TrainingError": 9,
+        "RequeueError": 75,
     }  # fmt: skip
 
 

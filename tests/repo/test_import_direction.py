@@ -30,7 +30,7 @@ STEPS: dict[str, tuple[set[str], ...]] = {
         {"commands"},
         {"cli"},
     ),
-    "kdtrain": ({"stream", "losses", "models"}, {"*"}, {"commands"}, {"cli"}),
+    "kdtrain": ({"stream", "losses", "models"}, {"*"}, {"commands"}, {"cli"}, {"__main__"}),
     "kdeval": ({"metrics"}, {"*"}, {"report"}, {"commands"}, {"cli"}),
 }
 HEAVY = {"torch", "transformers", "sentence_transformers"}

@@ -17,10 +17,10 @@ from kdstore.store.reader import Store
 from kdtrain.config import resolve
 from kdtrain.loaders import Needs, training_loader
 from kdtrain.models import seq2seq
+from kdtrain.optimizer import adamw
 from kdtrain.stream.batch import Batch
 from kdtrain.stream.loader import Loader
 from kdtrain.student import Step, Student
-from kdtrain.trainer import adamw
 from kdtrain.weights import Weights, temperature_at
 
 

@@ -11,6 +11,7 @@ from kdtrain.config import Config
 from kdtrain.gate import check_signal
 from kdtrain.mix import Mix
 from kdtrain.models import seq2seq
+from kdtrain.sections import DataConfig
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "spiece.model")
 
@@ -29,22 +30,53 @@ def check_stores(train: Sequence[Store], val: Store | None, config: Config, mix:
     """
     notes = []
     for store in filter(None, (*train, val)):
-        head = store.head
-        if head.imported and head.imported.causal:
-            raise CapabilityError(
-                f"Expected rows of a prompt and its answer in {store.root}. Got an import of {head.imported.format} "
-                "whose labels continue their input in one sequence, which an encoder-decoder student cannot learn. "
-                "Import rows of format 'predecessor', or build the store from a seq2seq teacher."
-            )
+        check_rows(store, config.data)
         if mix.needs_signal and (codec := store.codec()) is not None:
             notes += check_signal(store, codec, mix, config.loss)
-        _check_limit(store, "--max-input-len", head.limits.max_input_tokens, config.data.max_input_len)
-        _check_limit(store, "--max-output-len", head.limits.max_output_tokens, config.data.max_output_len)
         unknown = check_alignment(store, [0], with_signal=mix.needs_signal)
         notes += [f"{store.root}: not checked: {reason}" for reason in unknown]
     for store in filter(None, (*train[1:], val)):
-        _check_pair(train[0], store)
-    data = config.data
+        check_pair(train[0], store)
+    return notes + too_few(train, val, config.data)
+
+
+def check_rows(store: Store, data: DataConfig) -> None:
+    """Check that a student can learn from rows of a store's kind and length.
+
+    Raises
+    ------
+    CapabilityError
+        It holds sequences for a causal model.
+    MismatchError
+        Its rows may be longer than the run allows.
+    """
+    head = store.head
+    if head.imported and head.imported.causal:
+        raise CapabilityError(
+            f"Expected rows of a prompt and its answer in {store.root}. Got an import of {head.imported.format} "
+            "whose labels continue their input in one sequence, which an encoder-decoder student cannot learn. "
+            "Import rows of format 'predecessor', or build the store from a seq2seq teacher."
+        )
+    _check_limit(store, "--max-input-len", head.limits.max_input_tokens, data.max_input_len)
+    _check_limit(store, "--max-output-len", head.limits.max_output_tokens, data.max_output_len)
+
+
+def check_pair(train: Store, other: Store) -> None:
+    """Raise `MismatchError` where another store has not the tokenizer or the vocabulary of the first."""
+    for what, ours, theirs in (
+        ("vocabulary size", train.head.vocab_size, other.head.vocab_size),
+        ("tokenizer", train.head.tokenizer.sha256[:12], other.head.tokenizer.sha256[:12]),
+    ):
+        if ours != theirs:
+            raise MismatchError(
+                f"Expected the {what} {ours} of the training store {train.root} in {other.root} too. Got {theirs}. "
+                "Build both stores with one command."
+            )
+
+
+def too_few(train: Sequence[Store], val: Store | None, data: DataConfig) -> list[str]:
+    """Say so where a store has fewer rows than are asked for, one line each."""
+    notes = []
     for store in train:
         notes += _fewer(store, "--max-train-samples", data.max_train_samples)
         notes += _fewer(store, "--epoch-samples", data.epoch_samples)
@@ -118,19 +150,6 @@ def _check_limit(store: Store, option: str, stored: int, allowed: int) -> None:
 
 
 def _fewer(store: Store, option: str, wanted: int | None) -> list[str]:
-    """Say so where a store has fewer rows than are asked for."""
     if wanted is None or wanted <= store.rows:
         return []
     return [f"{store.root}: {option} {wanted:,}, and it has {store.rows:,} rows: all of them are taken"]
-
-
-def _check_pair(train: Store, val: Store) -> None:
-    for what, ours, theirs in (
-        ("vocabulary size", train.head.vocab_size, val.head.vocab_size),
-        ("tokenizer", train.head.tokenizer.sha256[:12], val.head.tokenizer.sha256[:12]),
-    ):
-        if ours != theirs:
-            raise MismatchError(
-                f"Expected the {what} {ours} of the training store {train.root} in {val.root} too. Got {theirs}. "
-                "Build both stores with one command."
-            )

@@ -1,0 +1,180 @@
+"""Training as jobs on a real cluster: preempted and requeued, failing, and without a GPU."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdtrain.models.tokenizer import train as train_tokenizer
+
+from ..random_t5 import save_random_t5
+from .cluster import NEEDS_CLUSTER, ROOT, kdstore, mine, until
+
+pytestmark = NEEDS_CLUSTER
+
+# Columns that depend on the clock or the machine.
+UNSTEADY = {
+    "timestamp", "elapsed_time_seconds", "memory_usage_mb", "data_wait", "tokens_per_second", "sampling_seconds",
+}  # fmt: skip
+TRAIN = ["--from-scratch", "micro", "--epochs", "3", "--batch-size", "4", "--lr", "1e-3", "--no-after"]
+STUDENT = [
+    *TRAIN,
+    "--loss-components",
+    "ce",
+    "kl",
+    "--no-temperature-decay",
+    "--accept-infidelity",
+    "--validator",
+    "none",
+]
+STEPS_PER_EPOCH = 60
+
+Submit = Callable[..., "Job"]
+
+
+class Job:
+    """A job that was submitted from ``cwd``."""
+
+    def __init__(self, number: str, cwd: Path) -> None:
+        self.number, self.cwd = number, cwd
+
+    def field(self, name: str) -> str:
+        """What SLURM says of the job now."""
+        told = subprocess.run(["scontrol", "show", "job", self.number], capture_output=True, text=True, check=True)
+        found = re.search(rf"\b{name}=(\S+)", told.stdout)
+        assert found, told.stdout
+        return found[1]
+
+    @property
+    def log(self) -> str:
+        return (self.cwd / "logs" / f"slurm-{self.number}.out").read_text()
+
+    def ended(self) -> str:
+        """Its state at the end, when that has come."""
+        over = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
+        until(lambda: self.field("JobState") in over, self.cwd / "logs")
+        return self.field("JobState")
+
+
+@pytest.fixture
+def submit(tmp_path: Path) -> Submit:
+    """A function that submits a script of ``slurm/``, or another one, for CPUs."""
+    (tmp_path / "logs").mkdir()
+
+    def submit(script: str | Path, *args: object, cpus: int = 1, device: str = "cpu") -> Job:
+        command = ["sbatch", "--parsable", "--gres=none", "--mem=2500M", f"--cpus-per-task={cpus}"]
+        command += [str(ROOT / "slurm" / script), *map(str, args)]
+        env = {**os.environ, "KD_DEVICE": device, "KD_VENV": sys.prefix, "KD_SLURM": str(ROOT / "slurm")}
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return Job(done.stdout.strip(), tmp_path)
+
+    return submit
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows mined from the example project."""
+    return mine(tmp_path_factory.mktemp("rows") / "rows.jsonl")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, rows: Path) -> Path:
+    """A training store of an untrained teacher's signal, with ``val.kd`` beside it."""
+    root = tmp_path_factory.mktemp("store")
+    tokenizer = train_tokenizer(rows.read_text().splitlines(), 600)
+    tokenizer.save_pretrained(root / "teacher")
+    save_random_t5(root / "teacher", len(tokenizer))
+    options = [
+        "--limit",
+        300,
+        "--val-fraction",
+        0.2,
+        "--codec",
+        "topk",
+        "--max-input-len",
+        64,
+        "--max-output-len",
+        24,
+    ]
+    options += ["--no-teacher-prediction", "--fit-positions", 500, "--fidelity-positions", 300]
+    stores = ["--out", root / "train.kd", "--val-out", root / "val.kd"]
+    kdstore("build", rows, "--teacher", root / "teacher", *options, *stores)
+    return root / "train.kd"
+
+
+def steps(run: Path) -> list[dict[str, str]]:
+    """The table of steps without what the clock says."""
+    with (run / "step_metrics.csv").open() as file:
+        return [{name: cell for name, cell in row.items() if name not in UNSTEADY} for row in csv.DictReader(file)]
+
+
+def lines(path: Path) -> int:
+    return path.read_text().count("\n") if path.is_file() else 0
+
+
+@pytest.mark.parametrize(("script", "cpus"), [("student_training_gpu.sh", 1), ("multi_gpu_training.sh", 2)])
+def test_a_preempted_run_is_requeued_and_ends_as_an_uninterrupted_one(
+    tmp_path: Path, store: Path, submit: Submit, script: str, cpus: int
+) -> None:
+    args = [store, "--val", store.with_name("val.kd"), *STUDENT, "--output-dir"]
+    whole = submit(script, *args, "whole", cpus=cpus)
+    assert whole.ended() == "COMPLETED", whole.log
+
+    job = submit(script, *args, "parts", cpus=cpus)
+    until(lambda: lines(tmp_path / "parts/step_metrics.csv") > 3, tmp_path / "logs")
+    subprocess.run(["scancel", "--signal=USR1", job.number], check=True)
+    assert job.ended() == "COMPLETED", job.log
+    assert job.field("Restarts") == "1"
+    again = re.search(r"will continue from parts/checkpoints/step-(\d+)", job.log)
+    assert again, job.log
+    assert 3 <= int(again[1]) < STEPS_PER_EPOCH, "in the middle of the first epoch"
+    assert steps(tmp_path / "parts") == steps(tmp_path / "whole")
+    assert len(steps(tmp_path / "parts")) >= 3 * STEPS_PER_EPOCH
+    assert list((tmp_path / "logs").iterdir()) == []
+
+
+@pytest.mark.parametrize(("script", "cpus"), [("student_training_gpu.sh", 1), ("multi_gpu_training.sh", 2)])
+def test_a_failing_job_is_not_requeued_and_keeps_its_code(submit: Submit, script: str, cpus: int) -> None:
+    job = submit(script, "nowhere.kd", "--output-dir", "run", cpus=cpus)
+    assert job.ended() == "FAILED"
+    assert (job.field("ExitCode"), job.field("Restarts")) == ("5:0", "0")
+    assert "kdtrain: error: " in job.log
+
+
+def test_a_job_that_gets_nowhere_is_not_requeued_again(tmp_path: Path, submit: Submit) -> None:
+    script = tmp_path / "standstill.sh"
+    body = 'set -euo pipefail\nsource "$KD_SLURM/train.sh"\ntrain bash -c "exit 75" --output-dir run\n'
+    script.write_text(f"#!/usr/bin/env bash\n#SBATCH --requeue\n#SBATCH --output=logs/slurm-%j.out\n{body}")
+    (tmp_path / "run/checkpoints/step-00000003").mkdir(parents=True)
+    job = submit(script)
+    assert job.ended() == "FAILED"
+    assert (job.field("ExitCode"), job.field("Restarts")) == ("75:0", "0")
+    assert "is not requeued: it made no checkpoint in run" in job.log
+
+
+def test_a_run_without_a_directory_gets_one_of_its_job(tmp_path: Path, rows: Path, submit: Submit) -> None:
+    job = submit("teacher_training_gpu.sh", rows, *TRAIN, "--max-steps", "2")
+    assert job.ended() == "COMPLETED", job.log
+    assert (tmp_path / f"results/slurm-{job.number}/final_model/model.safetensors").is_file()
+
+
+def test_the_node_is_looked_at(submit: Submit) -> None:
+    job = submit("test_cuda.sh")
+    assert job.ended() == "COMPLETED", job.log
+    assert "no GPU was asked for: the CPU does the rest" in job.log
+    assert "one training step" in job.log
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_told_by_the_exit_code(submit: Submit) -> None:
+    job = submit("test_cuda.sh", device="cuda")
+    assert job.ended() == "FAILED"
+    assert job.field("ExitCode") == "7:0"
+    assert "Expected a GPU. Got none" in job.log
