@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from kdstore import console
-from kdstore.errors import UsageError
+from kdstore.errors import TrainingError, UsageError, first_line
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,23 @@ class Processes:
         return self.rank == 0
 
     def gather(self, mine: Tensor) -> Tensor:
-        """A tensor of every process, [world, ...], on the CPU; all have the same shape."""
+        """A tensor of every process, [world, ...], on the CPU; all have the same shape.
+
+        Raises
+        ------
+        TrainingError
+            Another process has ended, or is not heard from in time.
+        """
         if self.world == 1:
             return mine[None]
         found = [torch.empty_like(mine) for _ in range(self.world)]
-        dist.all_gather(found, mine)
+        try:
+            dist.all_gather(found, mine)
+        except RuntimeError as error:
+            raise TrainingError(
+                f"Expected to hear from all {self.world} processes. Got: {first_line(error).rstrip('.')}. "
+                "Look at what the others say; if they are only slow, raise --ddp-timeout."
+            ) from None
         return torch.stack(found)
 
     def gather_objects(self, mine: Any) -> list[Any]:
@@ -71,6 +83,8 @@ def started(timeout_s: int, device: str) -> Iterator[Processes]:
     ------
     UsageError
         The environment contradicts itself.
+    TrainingError
+        The others do not come within ``timeout_s`` seconds.
     """
     processes = _from_environment()
     if processes.world == 1:
@@ -80,7 +94,13 @@ def started(timeout_s: int, device: str) -> Iterator[Processes]:
     cuda = torch.cuda.is_available() and device != "cpu"
     if cuda:
         torch.cuda.set_device(processes.local_rank)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s))
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s))
+    except dist.DistError as error:
+        raise TrainingError(
+            f"Expected {processes.world} processes within {timeout_s} seconds (--ddp-timeout). Got: "
+            f"{first_line(error).rstrip('.')}. Look at what the others say."
+        ) from None
     try:
         yield processes
     finally:
@@ -95,9 +115,7 @@ def _from_environment() -> Processes:
         return Processes()
     if len(given) < len(names) or not all(value.isdigit() for value in given.values()):
         listed = ", ".join(f"{name}={value}" for name, value in given.items())
-        raise UsageError(
-            f"Expected {', '.join(names)} as torchrun sets them. Got {listed}. Use torchrun."
-        )
+        raise UsageError(f"Expected {', '.join(names)} as torchrun sets them. Got {listed}. Use torchrun.")
     rank, world, local_rank = (int(given[name]) for name in names)
     if not 0 <= rank < world:
         raise UsageError(f"Expected RANK below WORLD_SIZE. Got {rank} and {world}. Use torchrun.")

@@ -209,6 +209,8 @@ def _fit(trainer: Trainer, stores: Stores, notes: list[str], *, resume: bool) ->
     step = trainer.resume() if resume else None
     if resume:
         note(f"no checkpoint in {run.root}: starting fresh" if step is None else f"continuing after step {step}")
+    if not trainer.has_gradients:
+        notes.append("component_gradients.csv stays empty: gradients of components are not measured with fsdp")
     loader = trainer.train_loader
     trained = loader.loaders if isinstance(loader, Mixture) else [loader]
     notes += [f"streaming {loader.store.root}: {loader.describe()}" for loader in trained]
@@ -325,7 +327,7 @@ def print_summary(summary: Summary, run: RunDir) -> None:
 def _tune(model: seq2seq.Model, config: Config) -> None:
     """Trade time for memory, and the start for the rest, as configured."""
     if config.model.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        seq2seq.recompute_activations(model)
     if config.model.compile:
         for half in seq2seq.halves(model):
             half.compile(dynamic=True)

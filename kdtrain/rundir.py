@@ -22,7 +22,7 @@ from kdtrain.provenance import command_entry
 # May differ between a run and its continuation: they change neither weights nor losses.
 _FREE = {
     "device", "checkpoint_steps", "keep_checkpoints", "after", "ram_limit", "residency", "read_threads",
-    "parallel", "ddp_timeout",
+    "parallel", "ddp_timeout", "gradient_steps",
 }  # fmt: skip
 
 LOCK: Final = ".lock"

@@ -183,7 +183,6 @@ def _check_fsdp(objective: Objective) -> None:
         "--loss-components with ast, whose texts end at different times": objective.student.policy is not None,
         "--validator, whose texts end at different times": objective.config.validation.validator != "none",
         "--dtype fp16": objective.dtype == torch.float16,
-        "--gradient-steps, which look at whole weights": objective.config.run.gradient_steps > 0,
     }
     for what, asked in refused.items():
         if asked:

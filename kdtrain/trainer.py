@@ -93,6 +93,8 @@ class Trainer:
         self.stepper = Stepper(objective, train, self.total_steps)
         self.validation = Validation(objective, val, tokenizer) if val else None
         self.progress, self.stop = Progress(), Stop()
+        # FSDP keeps shares of weights, and one process alone cannot ask for the rest.
+        self.has_gradients = self.processes.world == 1 or self.config.run.parallel == "ddp"
 
     def resume(self) -> int | None:
         """Load the newest checkpoint; its step, or None where there is none.
@@ -224,7 +226,7 @@ class Trainer:
         """Now and then, how steep each component is; on the main process's rows."""
         every, step = self.config.run.gradient_steps, self.progress.step
         due = every and (step == 1 or step % every == 0)
-        if not due or not self.processes.main or not batch.rows:
+        if not due or not self.has_gradients or not self.processes.main or not batch.rows:
             return
         found = self.stepper.steepness(step - 1, batch)
         decoder, encoder = ({name: norms[at] for name, norms in found.items()} for at in (0, 1))

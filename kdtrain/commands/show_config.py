@@ -48,9 +48,10 @@ def show_config(
     put behind it. Nothing is trained. A value comes from one of these, of which later ones win: its default, the
     recipe, the preset, its option, --set. The SHA-256 is that of the run's config.json.
 
-    Our own training runs on several processes with DDP or FSDP (--parallel) and needs no file for it. What --deepspeed
-    prints is for training loops of your own that stream our stores with DeepSpeed, or with Accelerate's DeepSpeed
-    plugin: see docs/interoperability.md. It needs the number of steps: --max-steps, or a STORE, whose rows it counts.
+    Our own training runs on several processes with DDP or FSDP (--parallel) and needs no file for it. What
+    --deepspeed prints is for training loops of your own that stream our stores with DeepSpeed, or with Accelerate's
+    DeepSpeed plugin: see docs/interoperability.md. It needs the number of steps: --max-steps, or a STORE, whose rows
+    it counts.
 
     \b
     Example:

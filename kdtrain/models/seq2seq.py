@@ -108,6 +108,13 @@ def vocab_size(model: Model) -> int:
     return int(model.get_output_embeddings().weight.shape[0])
 
 
+def recompute_activations(model: Model) -> None:
+    """Keep only the inputs of blocks, and compute what lies within again in the backward pass."""
+    # Its name before transformers 5.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
 def halves(model: Model) -> tuple[torch.nn.Module, torch.nn.Module]:
     """Encoder and decoder; their embedding may be one."""
     return model.get_encoder(), model.get_decoder()

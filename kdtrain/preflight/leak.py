@@ -39,8 +39,8 @@ def _shared(train: Store, val: Sequence[tuple[bytes, str]]) -> Iterator[Found]:
     told = f"{same:,} of {len(val):,} validation rows have prompt and target of a training row ({looked})"
     if found >= ALLOWED:
         yield failed(
-            f"Expected validation rows that training does not see. Got {min(1.0, found):.1%}: {told}. Build the stores "
-            "with --split, or name another --val."
+            f"Expected validation rows that training does not see. Got {min(1.0, found):.1%}: {told}. Build the "
+            "stores with --split, or name another --val."
         )
     else:
         yield warned(f"{told}: {found:.2%}") if same else passed(told)

@@ -10,9 +10,7 @@ from kdtrain.distributed import Processes
 from kdtrain.preflight.findings import Found, passed, warned
 from kdtrain.preflight.flight import Flight
 from kdtrain.run import make_model, open_loaders, put_together
-from kdtrain.rundir import RunDir
 from kdtrain.sections import NONE
-from kdtrain.stream.mixture import Mixture
 
 
 def model(flight: Flight) -> Iterator[Found]:
@@ -22,8 +20,8 @@ def model(flight: Flight) -> Iterator[Found]:
     for key, weights in found.named_parameters():
         if not bool(torch.isfinite(weights).all()):
             raise ModelError(
-                f"Expected finite weights in the model {name}. Got NaN or infinity in {key!r}. Use another checkpoint "
-                "of it."
+                f"Expected finite weights in the model {name}. Got NaN or infinity in {key!r}. Use another "
+                "checkpoint of it."
             )
     flight.model = found
     count = sum(weights.numel() for weights in found.parameters())
@@ -49,16 +47,10 @@ def tokenizer(flight: Flight) -> Iterator[Found]:
 def streaming(flight: Flight) -> Iterator[Found]:
     """Does what streaming keeps in memory fit into --ram-limit?"""
     flight.loaders = open_loaders(flight.stores, flight.config, flight.device, flight.mix, Processes())
-    for loader in readers(flight):
+    for loader in flight.readers:
         yield passed(f"{loader.store.root}: {loader.describe()}")
     for note in checks.too_few(flight.stores.train, flight.stores.val, flight.config.data):
         yield warned(note)
-
-
-def readers(flight: Flight):  # type: ignore[no-untyped-def]
-    """The loader of each store."""
-    train, val = flight.loaders
-    return [*(train.loaders if isinstance(train, Mixture) else [train]), *filter(None, [val])]
 
 
 def student(flight: Flight) -> Iterator[Found]:
@@ -66,9 +58,8 @@ def student(flight: Flight) -> Iterator[Found]:
     config = flight.config
     # The validator has a check of its own, and does not keep a student from learning.
     quiet = config.model_copy(update={"validation": config.validation.model_copy(update={"validator": NONE})})
-    run = RunDir(flight.request.output_dir or RunDir.__module__ and __import__("pathlib").Path("results"))
     flight.trainer = flight.stack.enter_context(
-        put_together(flight.stores, quiet, run, flight.model, flight.loaders, Processes())
+        put_together(flight.stores, quiet, flight.run, flight.model, flight.loaders, Processes())
     )
     trainer, schedule = flight.trainer, config.schedule
     rows = config.data.batch_size * schedule.gradient_accumulation_steps

@@ -10,7 +10,7 @@ from kdtrain.preflight.output import checkpoints, disk, output
 from kdtrain.preflight.rows import lengths, rows, teacher
 from kdtrain.preflight.settings import settings
 from kdtrain.preflight.step import batch, step
-from kdtrain.preflight.stores import alignment, fidelity, integrity, loss, stores
+from kdtrain.preflight.stores import alignment, compatibility, fidelity, integrity, loss, stores
 from kdtrain.preflight.surroundings import command, dependencies, device, validator
 
 CHECKS: Final = (
@@ -18,6 +18,7 @@ CHECKS: Final = (
     Check("device", device),
     Check("stores", stores),
     Check("integrity", integrity),
+    Check("compatibility", compatibility, ("stores",)),
     Check("loss", loss, ("stores",)),
     Check("alignment", alignment),
     Check("fidelity", fidelity, ("loss",)),
@@ -31,7 +32,7 @@ CHECKS: Final = (
     Check("model", model, ("stores",)),
     Check("tokenizer", tokenizer, ("model", "loss")),
     Check("streaming", streaming, ("device", "loss")),
-    Check("student", student, ("tokenizer", "streaming")),
+    Check("student", student, ("compatibility", "tokenizer", "streaming")),
     Check("checkpoints", checkpoints, ("output", "student")),
     Check("disk", disk, ("student",)),
     Check("memory", memory, ("student", "lengths")),

@@ -25,8 +25,7 @@ _LEAST_LOG_PROB = -50.0
 def rows(flight: Flight) -> Iterator[Found]:
     """Show the first rows: the end of the prompt, the target, and what the teacher would have said."""
     store = flight.stores.train[0]
-    with_signal = not hasattr(flight, "mix") or flight.mix.needs_signal
-    codec = store.codec() if with_signal else None
+    codec = store.codec() if flight.compares else None
     tokenizer, agreed, total = Tokenizer(store.tokenizer_path), 0, 0
     for index, row in enumerate(_first(store, _COMPARED)):
         chosen = first_choices(codec, row["teacher"]) if codec else None
@@ -74,7 +73,7 @@ def _lengths(sample: Sample) -> Iterator[Found]:
         if cut > allowed:
             yield warned(
                 f"{sample.store.root}: {cut:.1%} of the {what}s fill the limit of {limit} tokens: most of them were "
-                f"cut. Build the store with --max-{what.replace('target', 'output')}-tokens above it"
+                f"cut. Build the store with --max-{what.replace('target', 'output')}-len above it"
             )
     yield passed(f"{sample.store.root}: {'; '.join(told)} (of {len(sample.input_N):,} rows)")
 
@@ -94,11 +93,13 @@ def _teacher(sample: Sample) -> Iterator[Found]:
         return
     mean, guess = float(log_prob_L.clip(_LEAST_LOG_PROB).mean()), -math.log(store.head.vocab_size)
     told = (
-        f"{store.root}: labels have a log-probability of {mean:.2f} in the mean (perplexity {math.exp(-mean):,.1f}); a "
-        f"guess over {store.head.vocab_size:,} ids has {guess:.2f}"
+        f"{store.root}: labels have a log-probability of {mean:.2f} in the mean (perplexity {math.exp(-mean):,.1f}); "
+        f"a guess over {store.head.vocab_size:,} ids has {guess:.2f}"
     )
     if mean <= guess:
-        yield failed(f"Expected a teacher that knows its labels. Got one worse than a guess. {told}. Use another one.")
+        yield failed(
+            f"Expected a teacher that knows its labels. Got one worse than a guess. {told}. Use another one."
+        )
     else:
         yield warned(f"{told}: a weak teacher") if mean < guess / 2 else passed(told)
 

@@ -1,6 +1,7 @@
 """Checks of stores: whole, belonging together, and able to serve the loss."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -20,23 +21,20 @@ _PARTS = 16  # of which the first rows are tokenized again
 
 
 def stores(flight: Flight) -> Iterator[Found]:
-    """Can the stores be opened, hold rows of the right kind and length, and have one tokenizer?"""
+    """Can the stores be opened, and hold rows?"""
     request = flight.request
     paths = [*request.train, *filter(None, [request.val])]
-    for found in of_each(paths, lambda path: _open(flight, Store(path))):
-        yield found
+    yield from of_each(paths, lambda path: _open(flight, path))
     if len(flight.opened) == len(paths):
         train, val = flight.opened[: len(request.train)], flight.opened[len(request.train) :]
         flight.stores = Stores(tuple(train), val[0] if val else None)
-    for store in flight.opened[1:]:
-        checks.check_pair(flight.opened[0], store)
 
 
-def _open(flight: Flight, store: Store) -> Iterator[Found]:
+def _open(flight: Flight, path: Path) -> Iterator[Found]:
+    store = Store(path)
     if store.rows == 0:
         raise EmptyInputError(f"Expected rows in {store.root}. Got an empty store. Build one from more rows.")
     flight.opened.append(store)
-    checks.check_rows(store, flight.config.data)
     manifest = store.manifest
     if manifest.lost_rows:
         yield warned(
@@ -47,6 +45,19 @@ def _open(flight: Flight, store: Store) -> Iterator[Found]:
     yield passed(
         f"{store.root}: {store.rows:,} rows, {manifest.label_tokens:,} label tokens, {signal} signal, fingerprint "
         f"{manifest.fingerprint}"
+    )
+
+
+def compatibility(flight: Flight) -> Iterator[Found]:
+    """Are rows of a kind and length that the run takes, and have all stores one tokenizer?"""
+    data, (first, *others) = flight.config.data, flight.stores.all
+    for store in (first, *others):
+        checks.check_rows(store, data)
+    for store in others:
+        checks.check_pair(first, store)
+    yield passed(
+        f"rows within {data.max_input_len} input and {data.max_output_len} output tokens, and one tokenizer of "
+        f"{first.head.tokenizer.vocab_size:,} ids"
     )
 
 
@@ -81,7 +92,7 @@ def loss(flight: Flight) -> Iterator[Found]:
     """Do the components exist, and have the stores what they need?"""
     mix = make_mix(flight.config)
     columns = mix.columns(flight.stores.all)
-    flight.mix = mix
+    flight.mix, flight.compares = mix, mix.needs_signal
     settings = flight.config.loss
     taken = [f"{name} reads the embedding {column!r}" for name, (column, _) in columns.items()]
     lowest, highest = mix.temperatures
@@ -94,8 +105,7 @@ def alignment(flight: Flight) -> Iterator[Found]:
     """Do texts, tokens and signals belong together, in the first rows of several parts?"""
     if not flight.opened:
         yield skipped("no store could be opened")
-    with_signal = not hasattr(flight, "mix") or flight.mix.needs_signal
-    yield from of_each(flight.opened, lambda store: _align(store, with_signal))
+    yield from of_each(flight.opened, lambda store: _align(store, flight.compares))
 
 
 def _align(store: Store, with_signal: bool) -> Iterator[Found]:

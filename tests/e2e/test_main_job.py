@@ -57,7 +57,8 @@ def test_the_run_directory_holds_what_its_users_look_for(job: Path) -> None:
     for name in (
         "final_model/model.safetensors", "final_model/tokenizer.json", "best_model/model.safetensors",
         "best_model/tokenizer.json", "step_metrics.csv", "training_metrics.csv", "training_report.json",
-        "multi_component_loss_summary.json", "epoch_2_summary.json", "distillation_log.txt", "tensorboard", "config.json",
+        "multi_component_loss_summary.json", "epoch_2_summary.json", "distillation_log.txt", "tensorboard",
+        "config.json",
         "config.sha256", "command.txt", "predictions_final.jsonl", "metrics_summary_final.json",
     ):  # fmt: skip
         assert (job / "student" / name).exists(), name

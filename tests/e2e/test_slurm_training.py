@@ -22,17 +22,9 @@ pytestmark = NEEDS_CLUSTER
 UNSTEADY = {
     "timestamp", "elapsed_time_seconds", "memory_usage_mb", "data_wait", "tokens_per_second", "sampling_seconds",
 }  # fmt: skip
-TRAIN = ["--from-scratch", "micro", "--epochs", "3", "--batch-size", "4", "--lr", "1e-3", "--no-after"]
-STUDENT = [
-    *TRAIN,
-    "--loss-components",
-    "ce",
-    "kl",
-    "--no-temperature-decay",
-    "--accept-infidelity",
-    "--validator",
-    "none",
-]
+TRAIN = ["--from-scratch", "micro", "--epochs", "2", "--batch-size", "4", "--lr", "1e-3", "--no-after"]
+STUDENT = [*TRAIN, "--loss-components", "ce", "kl", "--accept-infidelity", "--validator", "none"]
+STUDENT.append("--no-temperature-decay")  # the store serves whole temperatures
 STEPS_PER_EPOCH = 60
 
 Submit = Callable[..., "Job"]
@@ -125,19 +117,18 @@ def test_a_preempted_run_is_requeued_and_ends_as_an_uninterrupted_one(
 ) -> None:
     args = [store, "--val", store.with_name("val.kd"), *STUDENT, "--output-dir"]
     whole = submit(script, *args, "whole", cpus=cpus)
-    assert whole.ended() == "COMPLETED", whole.log
-
     job = submit(script, *args, "parts", cpus=cpus)
     until(lambda: lines(tmp_path / "parts/step_metrics.csv") > 3, tmp_path / "logs")
     subprocess.run(["scancel", "--signal=USR1", job.number], check=True)
+    assert whole.ended() == "COMPLETED", whole.log
     assert job.ended() == "COMPLETED", job.log
-    assert job.field("Restarts") == "1"
+    assert (whole.field("Restarts"), job.field("Restarts")) == ("0", "1")
     again = re.search(r"will continue from parts/checkpoints/step-(\d+)", job.log)
     assert again, job.log
     assert 3 <= int(again[1]) < STEPS_PER_EPOCH, "in the middle of the first epoch"
     assert steps(tmp_path / "parts") == steps(tmp_path / "whole")
-    assert len(steps(tmp_path / "parts")) >= 3 * STEPS_PER_EPOCH
-    assert list((tmp_path / "logs").iterdir()) == []
+    assert len(steps(tmp_path / "parts")) >= 2 * STEPS_PER_EPOCH
+    assert not list((tmp_path / "logs").glob(".*")), "nothing but logs is left"
 
 
 @pytest.mark.parametrize(("script", "cpus"), [("student_training_gpu.sh", 1), ("multi_gpu_training.sh", 2)])

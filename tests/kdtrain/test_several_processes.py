@@ -91,7 +91,7 @@ def test_two_processes_of_ddp_have_the_losses_of_one(stores, tmp_path):
 
 def test_fsdp_continues_a_run_of_one_process_and_hands_it_back(stores, tmp_path, monkeypatch):
     """Weights and optimizer state lie in shares; a checkpoint is whole, whoever writes it."""
-    plain = {"loss_components": ["focal", "jsd", "semantic", "pans"], "gradient_steps": 0, "epochs": 3}
+    plain = {"loss_components": ["focal", "jsd", "semantic", "pans"], "epochs": 3}
     whole = alone(stores, tmp_path / "whole", **plain)
     with monkeypatch.context() as patch:
         interrupt_after(patch, 17)
