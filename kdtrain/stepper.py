@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch import nn
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from kdstore.errors import CapabilityError, TrainingError
 from kdtrain.distributed import distributed, optimizer_state, put_optimizer_state, synchronized, whole
@@ -197,5 +197,4 @@ def _step_seed(seed: int, step: int, rank: int) -> int:
 
 def _norm(parameters: Iterable[nn.Parameter]) -> float:
     """Euclidean norm of some gradients."""
-    norms: list[Tensor] = [whole(p.grad.norm()) for p in parameters if p.grad is not None]
-    return float(torch.stack(norms).norm()) if norms else 0.0
+    return float(whole(get_total_norm([p.grad for p in parameters if p.grad is not None])))

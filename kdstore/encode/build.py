@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from kdstore.console import note
-from kdstore.encode.embed import load_encoder
+from kdstore.encode.embed import load_encoders
 from kdstore.encode.fit import Settled, SignalOptions, adopt, settle
 from kdstore.encode.parts import segment, write_parts
 from kdstore.encode.pipeline import Pipeline
@@ -298,7 +298,7 @@ def _pipeline(options: BuildOptions) -> Pipeline:
             overlong=options.overlong,
         ),
         text_columns=TASKS.get(options.task).text_columns,
-        encoders=tuple(load_encoder(spec, device) for spec in options.embed),
+        encoders=load_encoders(options.embed, device),
         teacher=teacher,
         codec=None,
         predict=options.predict and teacher is not None,

@@ -27,6 +27,24 @@ class Encoder(Protocol):
         """Vectors of ``texts``, float32 [N, D]."""
 
 
+def load_encoders(specs: Sequence[str], device: torch.device) -> tuple[Encoder, ...]:
+    """The encoders that ``--embed`` names, see `load_encoder`, which says what else is raised.
+
+    Raises
+    ------
+    UsageError
+        Two would keep their vectors in one column.
+    """
+    encoders = tuple(load_encoder(spec, device) for spec in specs)
+    columns = [encoder.column for encoder in encoders]
+    for column in columns:
+        if columns.count(column) > 1:
+            raise UsageError(
+                f"Expected a column of its own for each --embed. Got {column!r} twice. Name one: --embed COLUMN=MODEL."
+            )
+    return encoders
+
+
 def load_encoder(spec: str, device: torch.device) -> Encoder:
     """The encoder that ``--embed`` names: ``codebert``, a sentence-transformers name or directory, or COLUMN=either.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from kdstore.encode.embed import Encoder, load_encoder
+from kdstore.encode.embed import Encoder, load_encoders
 from kdstore.encode.pipeline import PREDICTION, Pipeline
 from kdstore.encode.teacher import same_teacher
 from kdstore.encode.tokenizer import Tokenizer
@@ -69,7 +69,7 @@ def reopen(store: Store, teacher: str | None, embed: Sequence[str], device: str)
 
 
 def _encoders(store: Store, embed: Sequence[str], device: torch.device) -> tuple[Encoder, ...]:
-    encoders = tuple(load_encoder(spec, device) for spec in embed)
+    encoders = load_encoders(embed, device)
     found = {encoder.column: encoder.fingerprint for encoder in encoders}
     if found != store.head.encoders:
         wanted = ", ".join(f"{column} ({value[:12]})" for column, value in store.head.encoders.items()) or "none"

@@ -12,7 +12,7 @@ import torch
 from kdstore.codecs import build_codec
 from kdstore.console import note
 from kdstore.encode.build import BuildOptions, Built, Origin, build_from
-from kdstore.encode.embed import load_encoder
+from kdstore.encode.embed import load_encoders
 from kdstore.encode.fit import Settled, SignalOptions, first_rows, settle_on
 from kdstore.encode.pipeline import label_logprob
 from kdstore.encode.scan import Rows
@@ -100,7 +100,7 @@ def _origin(kind: type[Importer], settings: CaptureSettings, options: BuildOptio
         tokenizer=tokenizer,
         limits=limits,
         text_columns=() if kind.causal else task.text_columns,
-        encoders=tuple(load_encoder(spec, torch.device("cpu")) for spec in options.embed),
+        encoders=load_encoders(options.embed, torch.device("cpu")),
         teacher=None,
         codec=None,
         predict=importer.predicts,

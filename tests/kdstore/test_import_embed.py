@@ -108,3 +108,12 @@ def test_an_encoder_that_is_not_there_is_one_line(tmp_path: Path, source: Path, 
     assert result.exit_code == 8
     assert f"Expected an encoder at {none}." in error_line(result)
     assert not (tmp_path / "a.kd").exists()
+
+
+def test_two_encoders_of_one_column_are_refused(
+    source: Path, tmp_path: Path, encoder: Path, teacher: Path, kdstore: Run
+) -> None:
+    twice = ("--embed", f"minilm={encoder}") * 2
+    result = kdstore(*arguments(source, teacher, *twice, "--out", tmp_path / "a.kd"))
+    assert result.exit_code == 2
+    assert "Got 'minilm' twice" in error_line(result)

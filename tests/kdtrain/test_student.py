@@ -211,3 +211,30 @@ def test_samples_are_keyed_and_their_value_is_logged(store, loader, parsers):
     assert 0 <= one.components["ast"].item() <= 5
     with torch.no_grad():
         assert student(batch, step_of(loader, batch, {"ast": 0.5}, rows=5)).components == one.components
+
+
+def test_steepness_is_the_norm_of_each_parts_gradient(store, loader, parsers):
+    """Against plain logits and autograd: by what the output layer is given, and by what the encoder says."""
+    student, batch = student_of(store, ["ce", "semantic", "ast"], parsers), next(iter(loader))
+    found = student.steepness(batch, step_of(loader, batch, {"ce": 0.7, "semantic": 3.0, "ast": 0.1}, rows=4))
+    assert found.keys() == {"ce", "semantic", "ast"}
+    assert all(parameter.grad is None for parameter in student.parameters())
+
+    seen = []
+    head = student.head.register_forward_pre_hook(lambda layer, args: seen.append(args[0]))
+    outputs = student.model(**batch.model_inputs())
+    head.remove()
+    outputs.encoder_last_hidden_state.retain_grad()
+    seen[0].retain_grad()
+    (0.7 * outputs.loss * batch.label_tokens).backward()
+    norms = [float(states.grad.norm()) for states in (seen[0], outputs.encoder_last_hidden_state)]
+    assert found["ce"] == pytest.approx(norms, rel=1e-4)
+
+    by_decoder, by_encoder = found["semantic"]
+    assert by_decoder is None
+    encoder_BSD = student.model.get_encoder()(batch.input_ids_BS, batch.attention_mask_BS).last_hidden_state
+    encoder_BSD.retain_grad()
+    mask_BS1 = batch.attention_mask_BS[:, :, None]
+    pooled_BD = (encoder_BSD * mask_BS1).sum(1) / mask_BS1.sum(1)
+    (3.0 * student.losses["semantic"](pooled_BD, batch.embeddings["mini"].float())).backward()
+    assert by_encoder == pytest.approx(float(encoder_BSD.grad.norm()), rel=1e-4)

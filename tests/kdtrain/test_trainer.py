@@ -1,6 +1,7 @@
 """The training loop: it learns, adds up batches exactly, resumes to the bit, and stops before damage."""
 
 import csv
+import json
 import shutil
 
 import pytest
@@ -8,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from kdstore.errors import MismatchError, TrainingError
+from kdstore.errors import MismatchError, TrainingError, UsageError
 from kdtrain import checkpoint, rundir
 from kdtrain.config import resolve
+from kdtrain.distributed import Processes
 from kdtrain.logs.run_log import RunLog
 from kdtrain.losses.ce import CrossEntropy
 from kdtrain.losses.fused import LossOut
@@ -365,3 +367,75 @@ def test_subsets_bound_an_epoch(fit):
     assert len(steps_of(run)) == 3
     run = fit("all", epochs=1)
     assert int(validations_of(run)[0]["val_label_tokens"]) > 24
+
+
+def test_training_stops_early_and_keeps_the_best_weights(fit_default):
+    """At a rate at which validation gets worse."""
+    options = {"lr": 0.3, "warmup_steps": 1, "epochs": 20, "max_train_samples": 16, "early_stopping_patience": 3}
+    run = fit_default(**options)
+    losses = [float(row["val_loss"]) for row in validations_of(run)]
+    assert len(losses) < 21
+    assert min(losses) < min(losses[-3:])
+    report = json.loads(run.training_report.read_text())["run"]
+    assert report["stopped_early"]
+    assert report["best_validation_loss"] == pytest.approx(min(losses), rel=1e-6)
+    best, final = (load_file(path / "model.safetensors") for path in (run.best_model, run.final_model))
+    last = load_file(checkpoint.latest(run.checkpoints) / "model.safetensors")
+    assert all(torch.equal(final[name], value) for name, value in best.items())
+    assert not torch.equal(last["model.shared.weight"], best["shared.weight"])
+    before = exact(run)
+    assert exact(fit_default(resume=True, **options)) == before
+
+
+def test_early_stopping_needs_validation(fit):
+    with pytest.raises(UsageError, match=r"--early-stopping-patience\. Got none\. Name one with --val"):
+        fit(val=False, early_stopping_patience=1)
+
+
+def test_a_validator_scores_what_the_student_writes(fit):
+    run = fit(validator="java", validation_samples=10, use_enhanced_metrics=True, validation_frequency=2, epochs=3)
+    rows = validations_of(run)
+    assert [row["epoch"] for row in rows] == ["0", "2", "3"]
+    for row in rows:
+        assert 0 <= float(row["f1"]) <= 1
+        assert 0 <= float(row["ast_validity"]) <= 1
+        assert 0 < float(row["metrics_seconds"]) < float(row["validation_seconds"])
+    # Nothing that is drawn for it, and no time of the loader, changes training.
+    plain = fit("plain", epochs=3, validation_frequency=2)
+    assert [row["total_loss_weighted"] for row in steps_of(run)] == [
+        row["total_loss_weighted"] for row in steps_of(plain)
+    ]
+
+
+def test_another_number_of_threads_is_said(fit, capsys):
+    fit(max_steps=1)
+    torch.set_num_threads(2)
+    try:
+        fit(max_steps=1, resume=True)
+    finally:
+        torch.set_num_threads(1)
+    assert "not bit-exact: this run had threads 1 so far, and goes on with 2" in capsys.readouterr().err
+
+
+def test_one_run_at_a_time_in_a_directory(tmp_path):
+    with rundir.claimed(tmp_path / "run", "model", Processes(), resume=False) as run:
+        with (
+            pytest.raises(TrainingError, match=r"alone in .*run\. Got another process training there"),
+            rundir.claimed(run.root, "model", Processes(), resume=True),
+        ):
+            pass
+        assert run.root.is_dir()
+    # Nothing was written: nothing is left, and the directory is free.
+    assert not run.root.exists()
+
+
+def test_models_learn_with_every_option_of_the_model(fit):
+    whole = fit("plain", from_scratch="micro", max_steps=3)
+    for name, options in {
+        "recomputed": {"gradient_checkpointing": True},
+        "deterministic": {"deterministic": True},
+        "no-dropout": {"dropout_rate": 0.0},
+    }.items():
+        run = fit(name, from_scratch="micro", max_steps=3, **options)
+        for one, other in zip(steps_of(run), steps_of(whole), strict=True):
+            assert float(one["total_loss_weighted"]) == pytest.approx(float(other["total_loss_weighted"]), rel=1e-5)
