@@ -14,6 +14,8 @@ set -euo pipefail
 source "${KD_SLURM:-slurm}/train.sh"
 processes=${SLURM_GPUS_ON_NODE:-2}
 export OMP_NUM_THREADS=$((OMP_NUM_THREADS > processes ? OMP_NUM_THREADS / processes : 1))
+# SLURM sends SIGTERM to every process. From torchrun, which would pass it on, it would come again: too soon for a checkpoint.
+export PET_SIGNALS_TO_HANDLE=SIGINT
 # One torchrun on each node; this script runs on the first one, where they meet.
 train torchrun --nnodes "$SLURM_NNODES" --nproc-per-node "$processes" --rdzv-backend c10d --rdzv-id "$SLURM_JOB_ID" \
     --rdzv-endpoint "$(hostname):$((20000 + SLURM_JOB_ID % 10000))" \

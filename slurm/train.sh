@@ -18,7 +18,7 @@ output_dir() {
 # Name of the newest checkpoint of a run.
 newest_checkpoint() {
     local found=("$1"/checkpoints/step-*)
-    echo "${found[-1]##*/}"
+    [ -d "${found[-1]}" ] && basename "${found[-1]}" || echo "no checkpoint"
 }
 
 train() {
@@ -40,20 +40,17 @@ train() {
         code=$(<"$KD_EXIT_CODE")
         rm "$KD_EXIT_CODE"
     fi
-    if [ "$code" = 75 ]; then
-        requeue "$run" "$before"
+    if [ "$code" = 75 ] && [ "$(newest_checkpoint "$run")" = "$before" ]; then
+        echo "job $SLURM_JOB_ID is not requeued: it kept no new checkpoint in $run and would get no further next time" >&2
+    elif [ "$code" = 75 ] || { [ "$code" = 143 ] && preempted; }; then
+        echo "job $SLURM_JOB_ID made room and goes back into the queue; $run has $(newest_checkpoint "$run")" >&2
+        scontrol requeue "$SLURM_JOB_ID" || echo "SLURM refuses; the same sbatch command continues the run" >&2
     fi
     exit "$code"
 }
 
-# Put the job back into the queue, if the run has a checkpoint that it did not begin with.
-requeue() {
-    local run=$1 before=$2 now
-    now=$(newest_checkpoint "$run")
-    if [ "$now" = "$before" ]; then
-        echo "job $SLURM_JOB_ID is not requeued: it made no checkpoint in $run, and would not get further next time" >&2
-        return
-    fi
-    echo "job $SLURM_JOB_ID made room; it goes back into the queue and will continue from $run/checkpoints/$now" >&2
-    scontrol requeue "$SLURM_JOB_ID" || echo "SLURM refuses; the same sbatch command continues the run" >&2
+# Whether a more urgent job wants the place of this one. It then has its partition's GraceTime to end after SIGTERM, and
+# SLURM itself requeues only what does not. After scancel, which sends SIGTERM too, nothing is to run again.
+preempted() {
+    scontrol show job "$SLURM_JOB_ID" | grep -q 'PreemptTime=[0-9]'
 }

@@ -2,11 +2,9 @@
 # One process of a training job: worker.sh COMMAND...
 # The first of them that fails leaves its exit code in the file KD_EXIT_CODE: torchrun ends with 1 whatever it was.
 set -euo pipefail
-# SIGUSR1 reaches every process of a step, and would kill those that do not know it: torchrun, and kdtrain until training
-# begins. What is ignored here is ignored by COMMAND too, until it asks for it.
-trap '' USR1
-# COMMAND answers SIGTERM with a checkpoint, for which this waits.
-trap : TERM
+# Both signals reach every process of a step, and would end those that do not know them: this one, kdtrain until it has
+# begun, torchrun. What is ignored here is ignored by COMMAND too, until it asks for it.
+trap '' USR1 TERM
 code=0
 "$@" || code=$?
 if [ "$code" != 0 ] && [ ! -e "$KD_EXIT_CODE" ]; then

@@ -38,7 +38,11 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 ReturnToService=2
 NodeName=$node NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory
-PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE
+# Jobs in the partition "urgent" displace those in "test", which have half a minute to end.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=30
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE PriorityTier=2
 CONF
 fi
 pgrep -x slurmctld >/dev/null || slurmctld

@@ -46,7 +46,7 @@ def preflight(
     from kdstore.errors import TrainingError
     from kdtrain.effects import check_validation
     from kdtrain.preflight import show
-    from kdtrain.preflight.findings import go_through
+    from kdtrain.preflight.findings import Result, go_through
     from kdtrain.preflight.flight import Flight, Request
     from kdtrain.preflight.order import CHECKS
 
@@ -56,14 +56,16 @@ def preflight(
         check_validation(resolved)
     after = () if no_after else resolved.config.run.after
     request = Request(resolved.config, paths, val_path, output_dir, resume == "auto", after)
-    results = []
-    with ExitStack() as stack, stderr.status("checking") as status:
+    results: list[Result] = []
+    with ExitStack() as stack:
         flight = Flight(request, stack)
-        for result in go_through(CHECKS, flight):
-            results.append(result)
-            status.update(f"checking, {result.check} is done")
+        findings = go_through(CHECKS, flight)
+        while len(results) < len(CHECKS):
+            # Over before anything is printed: while it turns, it takes standard output to where it is.
+            with stderr.status(f"checking {CHECKS[len(results)].name}"):
+                results.append(next(findings))
             if not as_json:
-                show.print_result(result)
+                show.print_result(results[-1])
     if as_json:
         print_json(show.as_object(results, flight.recommended))
         note(show.verdict(results))

@@ -69,6 +69,11 @@ def skipped(text: str) -> Found:
     return Found("skipped", text)
 
 
+def size(count: float) -> str:
+    """So many bytes, for people."""
+    return f"{count / 2**30:,.2f} GiB" if count >= 1 << 30 else f"{count / 2**20:,.1f} MiB"
+
+
 def go_through(checks: Sequence[Check], flight: Flight) -> Iterator[Result]:
     """Go through checks in order. A cause that has already been told is not told again as a failure."""
     usable: set[str] = set()

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from kdtrain.objective import Objective
-from kdtrain.preflight.findings import Found, failed, passed, warned
+from kdtrain.preflight.findings import Found, failed, passed, size, warned
 from kdtrain.preflight.flight import Flight
 from kdtrain.stream.batch import Batch
 from kdtrain.stream.loader import side_stream
@@ -27,7 +27,7 @@ from kdtrain.weights import temperature_at
 MEASURED: Final = (2, 4)  # rows; contrastive needs two
 MARGIN: Final = 0.9
 """Share of the free memory that is planned with: allocators lose some to gaps."""
-_GRADIENT_AND_STATE_BYTES = 12  # of a weight: its gradient, and what AdamW keeps
+_GRADIENT_BYTES, _STATE_BYTES = 4, 8  # of a weight: its gradient, and what AdamW keeps
 
 
 @dataclass(frozen=True)
@@ -46,20 +46,21 @@ def memory(flight: Flight) -> Iterator[Found]:
     """Does a step on the longest rows fit into memory, and which batch would?"""
     trainer, config = flight.trainer, flight.config
     trained = [parameter for parameter in trainer.student.parameters() if parameter.requires_grad]
-    fixed = sum(parameter.numel() for parameter in trained) * _GRADIENT_AND_STATE_BYTES
+    each = _GRADIENT_BYTES + (0 if trainer.stepper.optimizer.state else _STATE_BYTES)  # a checkpoint has brought it
+    fixed = sum(parameter.numel() for parameter in trained) * each
     streams = sum(loader.plan.expected_peak for loader in flight.readers)
     free = free_bytes(trainer.device)
     left, place = MARGIN * free - fixed - streams, "GPU memory" if trainer.device.type == "cuda" else "memory"
-    told = f"{_gib(fixed)} for gradients and AdamW, {_gib(streams)} for streaming"
+    told = f"{size(fixed)} for gradients and AdamW, {size(streams)} for streaming"
     if left <= 0:
         yield failed(
-            f"Expected training to fit into the {_gib(free)} of {place} that are free. Got {told} alone. Use a "
+            f"Expected training to fit into the {size(free)} of {place} that are free. Got {told} alone. Use a "
             "smaller model, or a device with more."
         )
         return
     need = measure(flight)
     rows, effective = config.data.batch_size, config.data.batch_size * config.schedule.gradient_accumulation_steps
-    told += f", {_gib(need.of(rows))} for a batch of {rows} of the longest rows; {_gib(free)} of {place} are free"
+    told += f", {size(need.of(rows))} for a batch of {rows} of the longest rows; {size(free)} of {place} are free"
     if need.of(rows) > left:
         yield failed(
             f"Expected a step to fit into memory. Got {told}. Use a smaller --batch-size with more "
@@ -181,19 +182,15 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key not in self._known:
-            size = storage.nbytes() if counts else 0
-            self._known[key] = ref(storage, partial(self._forget, key, size))
-            self.now += size
+            count = storage.nbytes() if counts else 0
+            self._known[key] = ref(storage, partial(self._forget, key, count))
+            self.now += count
             self.peak = max(self.peak, self.now)
 
-    def _forget(self, key: int, size: int, storage: Any) -> None:
+    def _forget(self, key: int, count: int, storage: Any) -> None:
         del self._known[key]
-        self.now -= size
+        self.now -= count
 
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def _gib(count: float) -> str:
-    return f"{count / 2**30:,.2f} GiB"

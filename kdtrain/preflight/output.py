@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from kdstore.errors import TrainingError
 from kdtrain import checkpoint
-from kdtrain.preflight.findings import Found, failed, of_each, passed, skipped, warned
+from kdtrain.preflight.findings import Found, failed, of_each, passed, size, skipped, warned
 from kdtrain.preflight.flight import Flight
 from kdtrain.rundir import LOCK, RunDir, claim
 
@@ -85,17 +85,13 @@ def disk(flight: Flight) -> Iterator[Found]:
     place = next(path for path in (run.root, *run.root.absolute().parents) if path.exists())
     free, left = shutil.disk_usage(place).free, max(0, needed - there)
     told = (
-        f"about {_size(needed)} for {kept} checkpoints, {models} models and logs, {_size(there)} of it there "
-        f"already; {_size(free)} are free at {place}"
+        f"about {size(needed)} for {kept} checkpoints, {models} models and logs, {size(there)} of it there "
+        f"already; {size(free)} are free at {place}"
     )
     if left > free:
         yield failed(
-            f"Expected room for what the run writes: {told}. Got {_size(left - free)} too little. Free it, use "
+            f"Expected room for what the run writes: {told}. Got {size(left - free)} too little. Free it, use "
             "another --output-dir, or a smaller --keep-checkpoints."
         )
     else:
         yield warned(f"{told}: little is left") if left > _TIGHT * free else passed(told)
-
-
-def _size(count: float) -> str:
-    return f"{count / 2**30:,.1f} GiB" if count >= 1 << 30 else f"{count / 2**20:,.1f} MiB"

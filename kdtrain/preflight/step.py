@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from itertools import islice
+from itertools import islice, product
 
 import torch
 
@@ -73,9 +73,9 @@ def _gradients(trainer: Trainer, flight: Flight, index: int) -> Iterator[Found]:
     """Whether every component that has a weight now or at the end moves the student."""
     trainer.stepper.module.train()
     found: dict[str, float] = {}
-    for at in {index, trainer.total_steps - 1}:
-        for name, norms in trainer.stepper.steepness(at, flight.micro[0]).items():
-            found[name] = max([found.get(name, 0.0), *(norm for norm in norms if norm is not None)])
+    for at, one in product({index, trainer.total_steps - 1}, flight.micro):
+        for name, norms in trainer.stepper.steepness(at, one).items():
+            found[name] = math.hypot(found.get(name, 0.0), *(norm for norm in norms if norm is not None))
     for name, norm in found.items():
         if not math.isfinite(norm):
             yield failed(f"Expected a finite gradient of {name!r}. Got {norm}. Use --dtype fp32 or a lower --lr.")
