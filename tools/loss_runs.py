@@ -40,8 +40,8 @@ def main(
 ) -> None:
     """Train on STORE with each loss and the OPTIONS of `kdtrain student`, and compare what the students write.
 
-    Everything is done by `kdtrain student` and the `kdeval run` that its recipe names. A run that was interrupted goes
-    on. Values are means over rows and seeds, with bootstrap intervals over rows; differences are paired.
+    Everything is done by `kdtrain student` and the `kdeval run` that its recipe names. A run that was interrupted
+    goes on. Values are means over rows and seeds, with bootstrap intervals over rows; differences are paired.
 
     \b
     Example:

@@ -40,7 +40,7 @@ def load_encoders(specs: Sequence[str], device: torch.device) -> tuple[Encoder, 
     for column in columns:
         if columns.count(column) > 1:
             raise UsageError(
-                f"Expected a column of its own for each --embed. Got {column!r} twice. Name one: --embed COLUMN=MODEL."
+                f"Expected a column of its own for each --embed. Got {column!r} twice. Name one: --embed NAME=MODEL."
             )
     return encoders
 
