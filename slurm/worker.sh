@@ -11,7 +11,7 @@ if [ "$code" != 0 ] && [ ! -e "$KD_EXIT_CODE" ]; then
     echo "$code" >"$KD_EXIT_CODE"
 fi
 # All processes make room after the same step. For the first one that is gone the others must not be killed.
-if [ "$code" = 75 ]; then
-    exit 0
-fi
-exit "$code"
+case $code in
+    75 | 143) exit 0 ;;
+    *) exit "$code" ;;
+esac
