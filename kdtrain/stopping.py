@@ -1,7 +1,8 @@
 """Stop at the end of an optimizer step when a signal asks for it.
 
 Ctrl-C, SIGTERM and SIGUSR1 are remembered; training then writes a checkpoint after the step that runs, and ends. A
-second signal ends the program where it is. SLURM sends SIGUSR1 some time before a job's limit when told to
+second Ctrl-C ends the program where it is; other signals are sent twice by batch systems and launchers, and mean one
+thing. SLURM sends SIGUSR1 some time before a job's limit when told to
 (``--signal``): exit code 75 then tells the job's script to put the job back into the queue.
 """
 
@@ -37,9 +38,22 @@ class Stop:
                 signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:
+        if self.signal and number == signal.SIGINT:
             end(number, "at once")
-        self.signal = number
+        self.signal = self.signal or number
+
+
+@contextmanager
+def making_room() -> Iterator[None]:
+    """Let SIGUSR1 end the program with `RequeueError` while the block runs, before training and after it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: end(number, "at once; what was complete is kept"))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def end(number: int, when: str) -> NoReturn:

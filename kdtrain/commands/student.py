@@ -51,6 +51,7 @@ def student(
     from kdtrain.distributed import started
     from kdtrain.effects import check_validation
     from kdtrain.run import Stores, print_summary, run_after, train
+    from kdtrain.stopping import making_room
 
     paths, val_path = student_stores(store, val, train_data_path, val_data_path)
     resolved = configure(STUDENT, options)
@@ -59,6 +60,7 @@ def student(
         check_validation(resolved)
     model = config.model.from_scratch or config.model.model_name
     with (
+        making_room(),
         started(config.run.ddp_timeout, config.run.device) as processes,
         rundir.claimed(output_dir, model, processes, resume=resume == "auto", sources=resolved.sources) as run,
     ):

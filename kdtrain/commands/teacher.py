@@ -49,6 +49,7 @@ def teacher(
     from kdtrain.distributed import started
     from kdtrain.prepare import TeacherData, build_arguments, prepare
     from kdtrain.run import print_summary, run_after, settle, train
+    from kdtrain.stopping import making_room
 
     found = one_of("ROWS", rows, "--train-data-path", [train_data_path] if train_data_path else ())
     held_out = one_of("--val-rows", val_rows, "--val-data-path", [val_data_path] if val_data_path else ())
@@ -59,6 +60,7 @@ def teacher(
     after = _after(config.run.after, generate_distillation_data, no_after)
     model = config.model.from_scratch or config.model.model_name
     with (
+        making_room(),
         started(config.run.ddp_timeout, config.run.device) as processes,
         rundir.claimed(output_dir, model, processes, resume=resume == "auto", sources=resolved.sources) as run,
     ):
