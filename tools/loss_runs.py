@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def main(
             "seeds": seeds,
             "options": list(options),
             "rows": len(base["tokens"]),
-            **_told(directories),
+            "steps": _steps(directories[0]),
             "metrics": _compared(_values(directories), None if name == _BASE else base, draws),
         }
         for name, directories in runs.items()
@@ -126,10 +126,8 @@ def _interval(draws: NDArray[np.float64]) -> list[float]:
     return [round(float(one), 6) for one in np.percentile(draws, [(100 - _LEVEL) / 2, (100 + _LEVEL) / 2])]
 
 
-def _told(runs: Sequence[Path]) -> Mapping[str, Any]:
-    """What the reports of the runs say of their training."""
-    reports = [json.loads((run / "training_report.json").read_text(encoding="utf-8")) for run in runs]
-    return {"reports": reports}
+def _steps(run: Path) -> int:
+    return int(json.loads((run / "training_report.json").read_text(encoding="utf-8"))["run"]["steps"])
 
 
 if __name__ == "__main__":

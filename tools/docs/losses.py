@@ -92,5 +92,33 @@ def ablation(records: Sequence[Record]) -> str:
     return f"{table(titles, rows)}\n\n{conditions}"
 
 
+def whole_runs(records: Sequence[Record]) -> str:
+    """Whole runs of each loss: values, and differences from the first with their intervals."""
+    measures = {
+        "f1": ("token F1", 100, 1),
+        "ast_validity": ("AST validity", 100, 1),
+        "token_accuracy": ("token accuracy", 100, 1),
+        "loss": ("cross-entropy", 1, 3),
+    }
+    rows = []
+    for record in records:
+        cells = [record["name"]]
+        for name, (_, scale, digits) in measures.items():
+            found = record["metrics"][name]
+            cell = f"{scale * found['value']:.{digits}f}"
+            if "difference" in found:
+                low, high = (f"{scale * end:+.{digits}f}" for end in found["difference_interval"])
+                cell += f" ({scale * found['difference']:+.{digits}f}; {low} to {high})"
+            cells.append(cell)
+        rows.append(cells)
+    first = records[0]
+    conditions = (
+        f"{first['steps']:,} steps over the same rows, means of {first['seeds']} seeds of each loss, {first['rows']:,} "
+        f"held-out rows. In parentheses the difference from {first['name']}, paired by row, and its 95 % bootstrap "
+        "interval over rows."
+    )
+    return f"{table(['loss', *(title for title, _, _ in measures.values())], rows)}\n\n{conditions}"
+
+
 def _cells(values: Record, measures: Mapping[str, tuple[str, float, str]]) -> list[str]:
     return [form.format(scale * values[name]) for name, (_, scale, form) in measures.items()]

@@ -163,6 +163,7 @@ def pages() -> dict[Path, str]:
         others = {
             "encode": encode, "store": store, "loader": loader, "overlap": overlap, "window": window,
             "loss": losses.loss, "students": losses.students, "ablation": losses.ablation,
+            "whole_runs": losses.whole_runs,
         }  # fmt: skip
         for record, write in others.items():
             if f"<!-- {record} -->" in text:
