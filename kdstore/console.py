@@ -43,7 +43,7 @@ stderr = Console(highlight=False, stderr=True, width=None if sys.stderr.isatty()
 
 # What a user can mend: space, permissions, paths. Any other OSError is a bug and keeps its traceback.
 _REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR}
-_REFUSALS |= {errno.ENOENT, errno.EMFILE, errno.ENAMETOOLONG}
+_REFUSALS |= {errno.ENOENT, errno.EMFILE, errno.ENAMETOOLONG, errno.ELOOP}
 
 
 class CommandFolder(click.Group):

@@ -26,6 +26,7 @@ from kdstore.validation import parse
 State = dict[str, Any]
 STATE_KEYS = {"loader", "stepper", "progress", "val_fingerprint", "machine"}
 _WEIGHTS, _STATE, _CHECKSUMS = "model.safetensors", "state.pt", "checksums.json"
+_CHECKPOINT = re.compile(r"step-\d{8,}")  # what has another name is another's
 # What a killed run may leave: directories of `publish`, and files of `atomic.replacing`.
 _DIRECTORIES = re.compile(r"\.(?P<name>final_model|best_model|tokenizer|step-\d+)(?P<end>-\w{8}|\.old)")
 _FILES = re.compile(r"\.(config|step|training|component|epoch|multi_component)[\w.]*\.(json|csv|sha256)\.\w{8}")
@@ -57,14 +58,14 @@ def save(directory: Path, step: int, weights: Mapping[str, Tensor], state: State
 
     target = directory / f"step-{step:08d}"
     publish(target, write)
-    for old in _all(directory)[:-keep]:
+    for old in all_of(directory)[:-keep]:
         shutil.rmtree(old)
     return target
 
 
 def latest(directory: Path) -> Path | None:
     """The newest checkpoint below ``directory``, or None."""
-    found = _all(directory)
+    found = all_of(directory)
     return found[-1] if found else None
 
 
@@ -130,6 +131,7 @@ def sweep(directory: Path) -> None:
 
     No other process may be writing there.
     """
+    atomic.remove_abandoned(directory)
     for path in sorted(directory.glob(".*")):
         found = _DIRECTORIES.fullmatch(path.name)
         if found and found["end"] == ".old" and not (target := path.with_name(found["name"])).exists():
@@ -152,5 +154,7 @@ def _is_refusal(error: Exception) -> bool:
     return isinstance(error, (OSError, SafetensorError, RuntimeError)) or type(error) is Exception
 
 
-def _all(directory: Path) -> list[Path]:
-    return sorted(directory.glob("step-*"))
+def all_of(directory: Path) -> list[Path]:
+    """All checkpoints below ``directory``, the oldest first."""
+    found = [path for path in directory.glob("step-*") if _CHECKPOINT.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))

@@ -37,30 +37,20 @@ class Processes:
         return self.rank == 0
 
     def gather(self, mine: Tensor) -> Tensor:
-        """A tensor of every process, [world, ...], on the CPU; all have the same shape.
-
-        Raises
-        ------
-        TrainingError
-            Another process has ended, or is not heard from in time.
-        """
+        """A tensor of every process, [world, ...], on the CPU; all have the same shape. Raises as `hearing`."""
         if self.world == 1:
             return mine[None]
         found = [torch.empty_like(mine) for _ in range(self.world)]
-        try:
+        with self.hearing():
             dist.all_gather(found, mine)
-        except RuntimeError as error:
-            raise TrainingError(
-                f"Expected to hear from all {self.world} processes. Got: {first_line(error).rstrip('.')}. "
-                "Look at what the others say; if they are only slow, raise --ddp-timeout."
-            ) from None
         return torch.stack(found)
 
     def gather_objects(self, mine: Any) -> list[Any]:
         """A plain object of every process."""
         found = [mine] * self.world
         if self.world > 1:
-            dist.all_gather_object(found, mine)
+            with self.hearing():
+                dist.all_gather_object(found, mine)
         return found
 
     def broadcast(self, value: Any) -> Any:
@@ -70,7 +60,28 @@ class Processes:
     def wait(self) -> None:
         """Go on when all processes have come here."""
         if self.world > 1:
-            dist.barrier()
+            with self.hearing():
+                dist.barrier()
+
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Say in one line that another process was lost while the block talked to it.
+
+        Raises
+        ------
+        TrainingError
+            Another process has ended, or is not heard from in time.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            told = first_line(error)
+            if self.world == 1 or not (isinstance(error, dist.DistError) or "gloo" in told or "NCCL" in told):
+                raise
+            raise TrainingError(
+                f"Expected to hear from all {self.world} processes. Got: {told.rstrip('.')}. Look at what the others "
+                "say; if they are only slow, raise --ddp-timeout."
+            ) from None
 
 
 @contextmanager

@@ -84,10 +84,11 @@ def student_stores(
     found = one_of("--val", [val] if val else (), "--val-data-path", [val_data_path] if val_data_path else ())
     for path in (*train, *found):
         if path.is_file():
+            made = f"{path.stem}.kd --embed minilm=sentence-transformers/all-MiniLM-L6-v2"
             raise UsageError(
-                f"Expected a store, which is a directory. Got the file {path}. Make a store of the predecessor's "
-                f"rows: kdstore import {path} --format predecessor --tokenizer TOKENIZER --out {path.stem}.kd "
-                "--embed minilm=sentence-transformers/all-MiniLM-L6-v2"
+                f"Expected a store, which is a directory. Got the file {path}. Make one with a teacher: kdstore build "
+                f"{path} --teacher TEACHER --out {made}; or of rows that hold the predecessor's logits: kdstore "
+                f"import {path} --format predecessor --tokenizer TOKENIZER --out {made}"
             )
     return train, found[0] if found else None
 

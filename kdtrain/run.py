@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from kdstore.console import note, progress, stdout
 from kdstore.encode.device import resolve_device, resolve_dtype
 from kdstore.encode.teacher import load_seq2seq
-from kdstore.errors import KDError, TrainingError, UsageError
+from kdstore.errors import TrainingError, UsageError
 from kdstore.store.reader import Store
 from kdtrain import checkpoint, checks
 from kdtrain.config import Config
@@ -222,10 +222,11 @@ def _fit(trainer: Trainer, stores: Stores, notes: list[str], *, resume: bool) ->
         for line in notes:
             log.say(line)
         try:
-            summary = trainer.fit(log, bar)
-        except (KDError, KeyboardInterrupt, SystemExit) as error:
+            with trainer.processes.hearing():
+                summary = trainer.fit(log, bar)
+        except BaseException as error:
             log.say(f"stopped at step {trainer.progress.step}: {str(error) or type(error).__name__}")
-            if not isinstance(error, KDError):
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 note(
                     f"stopped; continue from the last checkpoint in {run.checkpoints} with --resume auto"
                     if checkpoint.latest(run.checkpoints)

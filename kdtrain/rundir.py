@@ -161,7 +161,7 @@ def claim(output_dir: Path | None, model: str, *, resume: bool, sources: Mapping
     if output_dir is None:
         name = re.sub(r"[^\w.-]+", "-", model.strip("/"))
         output_dir = Path("results") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
-    if output_dir.exists() and not output_dir.is_dir():
+    if (output_dir.exists() or output_dir.is_symlink()) and not output_dir.is_dir():
         raise TrainingError(f"Expected a directory as --output-dir. Got the file {output_dir}. Choose another.")
     if not resume and output_dir.is_dir() and any(path.name != LOCK for path in output_dir.iterdir()):
         raise TrainingError(
@@ -169,6 +169,8 @@ def claim(output_dir: Path | None, model: str, *, resume: bool, sources: Mapping
             "Continue the run there with --resume auto, or choose another directory."
         )
     existing = next(path for path in (output_dir, *output_dir.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise TrainingError(f"Expected a directory as --output-dir. Got {output_dir}: {existing} is a file.")
     if not os.access(existing, os.W_OK):
         raise TrainingError(f"Expected a writable --output-dir. Got {output_dir}: {existing} is read-only for you.")
     return RunDir(output_dir, sources or {})

@@ -158,6 +158,8 @@ class Trainer:
             As the signal asks.
         """
         bar.advance(self.progress.step)
+        if self._finished():
+            note(f"this run has ended at step {self.progress.step}: its final model is written again")
         tokens, start = 0, time.monotonic()
         with self.stop.listening():
             if self.progress.step == 0:
@@ -167,7 +169,13 @@ class Trainer:
                 self._settle(log)
                 if signal := self._asked():
                     end(signal, f"after step {self.progress.step}; a checkpoint is kept")
+            if self.progress.stopped_early:
+                told = f"stopped early: no validation was better since step {self.progress.best_step}"
+                note(told)
+                log.say(told)
             self._publish_final()
+            if signal := self._asked():
+                end(signal, "after the last step; all of training is done")
         seconds = time.monotonic() - start
         return Summary(self.progress, tokens / seconds, peak_rss_bytes() / 2**20)
 
@@ -197,7 +205,7 @@ class Trainer:
                 if self._asked():
                     break
                 if self._checkpoint_is_due():
-                    self._checkpoint()
+                    self._checkpoint(log)
         return tokens
 
     def _step(self, micro: list[Batch], start: float, epoch: int) -> StepRecord:
@@ -240,10 +248,12 @@ class Trainer:
         if last or (ended and epoch % every == 0):
             self._validate(log)
         if last or ended:
-            log.epoch(epoch, step, self.train_loader.account(epoch - 1))
+            in_epoch = step - (epoch - 1) * self.steps_per_epoch
+            part = f"{in_epoch:,} of the {self.steps_per_epoch:,} steps of the epoch"
+            log.epoch(epoch, step, self.train_loader.account(epoch - 1) if ended else part)
             if self.student.policy and (undecided := self.student.policy.undecided()):
                 log.say(f"texts of the student that count as invalid because they {undecided}")
-        self._checkpoint()
+        self._checkpoint(log)
 
     def _validate(self, log: RunLog) -> None:
         """Measure the student on the validation rows; keep the model when it is the best so far."""
@@ -254,7 +264,11 @@ class Trainer:
         weights.observe_validation(found.raw)
         loss = sum(weights.reference()[name] * value for name, value in found.raw.items())
         best = self._note_loss(loss)
-        at = self.progress
+        at, measured = self.progress, vars(found).copy()
+        if failure := measured.pop("failure"):
+            told = f"the validator {self.config.validation.validator!r} failed: {failure}; its columns stay empty"
+            note(told)
+            log.say(told)
         log.validation(
             ValidationRecord(
                 step=at.step,
@@ -262,7 +276,7 @@ class Trainer:
                 loss=loss,
                 best=best,
                 elapsed_s=at.elapsed_s,
-                **vars(found),
+                **measured,
             )
         )
         if best:
@@ -310,7 +324,7 @@ class Trainer:
         ends = step % self.steps_per_epoch == 0 or step == self.total_steps
         return step % self.config.run.checkpoint_steps == 0 and not ends
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, log: RunLog) -> None:
         weights = weights_of(self.student)
         state = {
             "loader": self.train_loader.state_dict(),
@@ -320,6 +334,7 @@ class Trainer:
             "machine": self._machine(),
         }
         if self.processes.main:
+            log.sync()  # rows of the steps that the checkpoint has must outlast it
             keep = self.config.run.keep_checkpoints
             checkpoint.save(self.run.checkpoints, self.progress.step, weights, state, keep)
         self.processes.wait()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from kdstore.errors import TrainingError, first_line
 from kdtrain.models.writing import reference_column, write
 from kdtrain.objective import Counts, Objective
 from kdtrain.stream.loader import Loader
@@ -17,13 +18,17 @@ from kdtrain.weights import lowest_temperature
 
 @dataclass(frozen=True)
 class Validated:
-    """Means of all components, the validator's metrics, label tokens, and seconds; see `ValidationRecord`."""
+    """Means of all components, the validator's metrics, label tokens, and seconds; see `ValidationRecord`.
+
+    Where the validator could not score, ``metrics`` are empty and ``failure`` says why.
+    """
 
     raw: dict[str, float]
     metrics: dict[str, float]
     label_tokens: int
     seconds: float
     metrics_s: float
+    failure: str = ""
 
 
 class Validation:
@@ -65,14 +70,19 @@ class Validation:
         """Validate; ``module`` is the student, or what shares it among processes, all of which must ask.
 
         Losses are at the temperature that training ends with.
+
+        Raises
+        ------
+        TrainingError
+            A loss is not finite.
         """
         start = time.monotonic()
         module.eval()
         raw, tokens = self._losses(module)
         before = time.monotonic()
-        metrics = self._scores() if self.validator else {}
+        metrics, failure = self._scores(self.validator) if self.validator else ({}, "")
         end = time.monotonic()
-        return Validated(raw, metrics, tokens, end - start, end - before)
+        return Validated(raw, metrics, tokens, end - start, end - before, failure)
 
     def _losses(self, module: nn.Module) -> tuple[dict[str, float], int]:
         """The mean of each component, and the label tokens."""
@@ -85,20 +95,34 @@ class Validation:
             settings = objective.settings(
                 batch, self.loader, dict.fromkeys(names, 1.0), temperature, 0, counts.samples[0]
             )
-            sums += objective.sums([objective.loss(module, batch, settings)])
+            out = objective.loss(module, batch, settings)
+            for name, value in out.components.items():
+                if not torch.isfinite(value):
+                    raise TrainingError(
+                        f"Expected finite numbers on the validation rows. Got {float(value)} as the loss component "
+                        f"{name!r}, in the samples {', '.join(self.loader.sample_ids(batch)[:8])}. Look at these "
+                        "samples, lower --lr, or use --dtype fp32."
+                    )
+            sums += objective.sums([out])
         counts = Counts(total["token"], total["row"], total["sample"], ())
         return objective.means(sums, counts, names), counts.token
 
-    def _scores(self) -> dict[str, float]:
-        """What the validator says of texts for the first rows; empty in all processes but the main one."""
-        assert self.validator
+    def _scores(self, validator: Validator) -> tuple[dict[str, float], str]:
+        """What the validator says of texts for the first rows, in the main process; and why it could say nothing.
+
+        It is another's code, and no reason to lose a long run.
+        """
         loader, processes = self.loader, self.objective.processes
         mine, most = _own_share(self.samples, loader), loader.store.head.limits.max_output_tokens
         written = write(self.objective.student.model, self.tokenizer, loader, most, mine) if mine else ([], [])
         found = processes.gather_objects(written)
         if not processes.main:
-            return {}
-        return self.validator.score(*([text for one in found for text in one[side]] for side in (0, 1)))
+            return {}, ""
+        try:
+            scores = validator.score(*([text for one in found for text in one[side]] for side in (0, 1)))
+            return {name: float(scores[name]) for name in validator.names}, ""
+        except Exception as error:
+            return {}, f"{type(error).__name__}: {first_line(error)}"
 
 
 def _own_share(rows: int, loader: Loader) -> int:

@@ -98,11 +98,12 @@ def _start(command: Sequence[str], run: Path) -> BaseProcess:
 
 
 def _train(arguments: list[str]) -> None:
+    from kdstore import console
     from kdtrain.cli import main as kdtrain
 
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
-    os.dup2(null, 2)
+    console.stderr.quiet = True  # errors are still said
     kdtrain(arguments)
 
 

@@ -119,7 +119,8 @@ def locked(path: Path, what: str, error: type[KDError] = StoreError) -> Iterator
     """
     made = [directory for directory in (path.parent, path.parent.parent) if not directory.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    # Never through a link, and never emptying what is there.
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A holder removes the file before it lets go: a lock on a removed file is worth nothing.

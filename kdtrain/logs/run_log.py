@@ -47,7 +47,10 @@ class RunLog:
             (run.metrics, metrics_columns(components, metrics)),
             (run.component_gradients, gradient_columns(components)),
         )
-        self._history.replay(*(keep_until(path, columns, step) for path, columns in tables))
+        # Of steps there must be a row each.
+        self._history.replay(
+            *(keep_until(path, columns, step, every=path == run.step_metrics) for path, columns in tables)
+        )
         self._steps, self._metrics, self._gradients = (Table(path, columns) for path, columns in tables)
         self._text = run.log.open("a", encoding="utf-8")
         self._board = Board(run.tensorboard, components, metrics, step)
@@ -128,6 +131,11 @@ class RunLog:
         self.say(f"epoch {epoch}: {account}; {memory_mb():,.0f} MiB in memory")
         summary = self._history.epoch_summary(epoch, step, account)
         atomic.write_text(self._run.epoch_summary(epoch), summary.to_json())
+
+    def sync(self) -> None:
+        """Have all rows so far on the disk."""
+        for table in (self._steps, self._metrics, self._gradients):
+            table.sync()
 
     def say(self, message: str) -> None:
         """Add one line with the time to the text log."""

@@ -28,6 +28,9 @@ class SilentLog(RunLog):
     def epoch(self, epoch: int, step: int, account: str) -> None:
         """See `RunLog`."""
 
+    def sync(self) -> None:
+        """See `RunLog`."""
+
     def say(self, message: str) -> None:
         """See `RunLog`."""
 

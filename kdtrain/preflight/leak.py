@@ -34,16 +34,17 @@ def _shared(train: Store, val: Sequence[tuple[bytes, str]]) -> Iterator[Found]:
     same = sum(content in contents for content, _ in val)
     same_id = sum(name in ids and content not in contents for content, name in val)
     looked = f"looked at {len(rows):,} of the {train.rows:,} rows of {train.root}"
-    # Of a training store that was looked at in part, the rest is expected to hold as many.
+    # Of a training store that was looked at in part, the rest is expected to hold as many, which is a guess: a row
+    # that occurs often is found in any part.
     found = same / len(val) / share
     told = f"{same:,} of {len(val):,} validation rows have prompt and target of a training row ({looked})"
-    if found >= ALLOWED:
+    if found >= ALLOWED and share == 1:
         yield failed(
             f"Expected validation rows that training does not see. Got {min(1.0, found):.1%}: {told}. Build the "
             "stores with --split, or name another --val."
         )
     else:
-        yield warned(f"{told}: {found:.2%}") if same else passed(told)
+        yield warned(f"{told}: {min(1.0, found):.2%}") if same else passed(told)
     if same_id:
         yield warned(f"{same_id:,} more have the id of a training row, with another content")
 

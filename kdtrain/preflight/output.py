@@ -54,8 +54,7 @@ def checkpoints(flight: Flight) -> Iterator[Found]:
         yield skipped("there is none to continue from")
         return
     yield from of_each([newest], lambda path: _resume(flight, path))
-    older = sorted(path for path in newest.parent.glob("step-*") if path != newest)
-    yield from of_each(older, _read)
+    yield from of_each([path for path in checkpoint.all_of(newest.parent) if path != newest], _read)
 
 
 def _resume(flight: Flight, path: Path) -> Iterator[Found]:

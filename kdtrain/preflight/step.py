@@ -10,7 +10,7 @@ import torch
 
 from kdstore.encode.build import peak_rss_bytes
 from kdstore.errors import TrainingError
-from kdtrain.losses import LOSSES, SampleLoss
+from kdtrain.losses import LOSSES, EncoderLoss, SampleLoss
 from kdtrain.preflight.findings import Found, failed, passed, warned
 from kdtrain.preflight.flight import Flight
 from kdtrain.trainer import Trainer
@@ -81,6 +81,8 @@ def _gradients(trainer: Trainer, flight: Flight, index: int) -> Iterator[Found]:
             yield failed(f"Expected a finite gradient of {name!r}. Got {norm}. Use --dtype fp32 or a lower --lr.")
         elif not norm and issubclass(LOSSES.get(name), SampleLoss):
             yield warned(f"{name}: samples of the first rows are no better or worse than greedy outputs: no gradient")
+        elif not norm and issubclass(LOSSES.get(name), EncoderLoss):
+            yield warned(f"{name}: no gradient from the first rows, as where all of them have one reference")
         elif not norm:
             yield failed(
                 f"Expected a gradient of {name!r}, which has a weight. Got 0. Leave it out, or look at what it reads."

@@ -202,7 +202,7 @@ class Loader(IterableDataset[Batch]):
         report = self.report(epoch)
         return (
             f"{report.rows:,} rows, {report.dropped:,} left out, {report.padding:,} of padding; "
-            f"{100 * report.coverage:.1f} % of all rows seen so far"
+            f"{100 * report.coverage:.1f} % of the rows that take part seen so far"
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kdstore.errors import TrainingError
+from kdstore.store import atomic
 from kdstore.store.files import file_record
 from kdtrain import checkpoint
 
@@ -113,3 +114,32 @@ def test_what_a_killed_run_left_is_swept(tmp_path):
     assert (tmp_path / "best_model" / "file").read_text() == ".best_model.old"
     shutil.rmtree(tmp_path)
     checkpoint.sweep(tmp_path)
+
+
+def test_what_has_another_name_is_no_checkpoint(tmp_path):
+    mine = [tmp_path / "step-00000001.bak", tmp_path / "step-00000009-of-mine"]
+    for path in mine:
+        path.mkdir()
+    (tmp_path / "step-notes.txt").touch()
+    (tmp_path / "step-00000099").touch()
+    assert checkpoint.latest(tmp_path) is None
+    for step in (3, 100_000_000, 7):
+        checkpoint.save(tmp_path, step, {"w": torch.zeros(1)}, STATE, keep=2)
+    assert [path.name for path in checkpoint.all_of(tmp_path)] == ["step-00000007", "step-100000000"]
+    assert all(path.is_dir() for path in mine)
+
+
+def test_locks_of_killed_writers_are_swept(tmp_path):
+    for name in (".step-00000002-3ed36261.lock", ".final_model-3ed36261.lock"):
+        (tmp_path / name).touch()
+    (tmp_path / ".step-00000002-3ed36261").mkdir()
+    checkpoint.sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_is_not_taken_through_a_link(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / ".lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match="symbolic links"), atomic.locked(tmp_path / ".lock", "training"):
+        pass
+    assert (tmp_path / "precious").read_text() == "mine"

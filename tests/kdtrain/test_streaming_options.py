@@ -64,7 +64,7 @@ def test_a_limit_is_kept_printed_and_changes_nothing(train):
 def test_epochs_of_fewer_rows(train, spelling):
     _, rows, log = train("--epochs", 3, *spelling)
     assert [row["epoch"] for row in rows] == ["1"] * 5 + ["2"] * 5 + ["3"] * 5
-    assert re.findall(r"epoch \d: (\d+) rows, .*; ([\d.]+) % of all rows seen so far", log) == [
+    assert re.findall(r"epoch \d: (\d+) rows, .*; ([\d.]+) % of the rows that take part seen so far", log) == [
         ("40", "41.7"), ("40", "83.3"), ("40", "100.0"),
     ]  # fmt: skip
 

@@ -18,6 +18,7 @@ from kdtrain.losses.ce import CrossEntropy
 from kdtrain.losses.fused import LossOut
 from kdtrain.run import Stores, train
 from kdtrain.student import Student
+from kdtrain.validators import VALIDATORS, Validator
 
 TIMED = {
     "timestamp", "tokens_per_second", "data_wait", "memory_usage_mb", "elapsed_time_seconds", "sampling_seconds",
@@ -439,3 +440,56 @@ def test_models_learn_with_every_option_of_the_model(fit):
         run = fit(name, from_scratch="micro", max_steps=3, **options)
         for one, other in zip(steps_of(run), steps_of(whole), strict=True):
             assert float(one["total_loss_weighted"]) == pytest.approx(float(other["total_loss_weighted"]), rel=1e-5)
+
+
+def test_a_validator_that_fails_ends_no_run(fit, monkeypatch, capsys):
+    """It is another's code."""
+
+    class Broken(Validator):
+        names = ("score",)
+
+        def score(self, predictions, references):
+            raise ZeroDivisionError("no texts of mine")
+
+    monkeypatch.setattr(VALIDATORS, "get", lambda name: Broken)
+    run = fit(validator="broken", epochs=1)
+    assert [row["score"] for row in validations_of(run)] == ["", ""]
+    said = "the validator 'broken' failed: ZeroDivisionError: no texts of mine; its columns stay empty"
+    assert said in capsys.readouterr().err
+    assert run.log.read_text().count(said) == 2
+
+
+def test_a_validation_loss_that_is_not_finite_stops(fit, monkeypatch):
+    call = CrossEntropy.__call__
+
+    def poisoned(self, log_q_L):
+        value_L, slope_L = call(self, log_q_L)
+        return value_L if torch.is_grad_enabled() else value_L * float("nan"), slope_L
+
+    monkeypatch.setattr(CrossEntropy, "__call__", poisoned)
+    with pytest.raises(
+        TrainingError, match=r"validation rows\. Got nan as the loss component 'ce', in the samples row-"
+    ):
+        fit()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda lines: lines[:-2], "the end at step 10, before that of the checkpoint, 12"),
+        (lambda lines: [*lines[:4], *lines[5:]], "step 5 after step 3"),
+        (lambda lines: [*lines[:4], *lines[3:]], "step 3 after step 3"),
+    ],
+    ids=["end", "middle", "twice"],
+)
+def test_lost_rows_are_noticed(fit, change, said):
+    run = fit(epochs=1)
+    run.step_metrics.write_bytes(b"".join(change(run.step_metrics.read_bytes().splitlines(keepends=True))))
+    with pytest.raises(TrainingError, match=said):
+        fit(epochs=1, resume=True)
+
+
+def test_a_run_that_ends_within_an_epoch_says_how_far_it_came(fit):
+    run = fit(max_steps=2)
+    assert "epoch 1: 2 of the 12 steps of the epoch" in run.log.read_text()
+    assert json.loads((run.root / "epoch_1_summary.json").read_text())["account"] == "2 of the 12 steps of the epoch"
