@@ -86,9 +86,9 @@ def student_stores(
         if path.is_file():
             made = f"{path.stem}.kd --embed minilm=sentence-transformers/all-MiniLM-L6-v2"
             raise UsageError(
-                f"Expected a store, which is a directory. Got the file {path}. Make one: with a teacher kdstore build "
-                f"{path} --teacher TEACHER --out {made}; or of rows that hold the predecessor's logits: kdstore "
-                f"import {path} --format predecessor --tokenizer TOKENIZER --out {made}"
+                f"Expected a store, which is a directory. Got the file {path}. Make one: with a teacher kdstore "
+                f"build {path} --teacher TEACHER --out {made}; or of rows that hold the predecessor's logits: "
+                f"kdstore import {path} --format predecessor --tokenizer TOKENIZER --out {made}"
             )
     return train, found[0] if found else None
 

@@ -114,8 +114,8 @@ def whole_runs(records: Sequence[Record]) -> str:
     first = records[0]
     conditions = (
         f"{first['steps']:,} steps over the same rows, means of {first['seeds']} seeds of each loss, "
-        f"{first['rows']:,} held-out rows. In parentheses the difference from {first['name']}, paired by row, and its 95 % bootstrap "
-        "interval over rows."
+        f"{first['rows']:,} held-out rows. In parentheses the difference from {first['name']}, paired by row, and "
+        "its 95 % bootstrap interval over rows."
     )
     return f"{table(['loss', *(title for title, _, _ in measures.values())], rows)}\n\n{conditions}"
 
