@@ -24,7 +24,7 @@ from kdstore.store.files import FileRecord, file_record, read_bounded
 from kdstore.validation import parse
 
 State = dict[str, Any]
-STATE_KEYS = {"loader", "stepper", "progress", "val_fingerprint", "machine"}
+STATE_KEYS = {"loader", "stepper", "progress", "val_fingerprint", "machine", "config"}
 _WEIGHTS, _STATE, _CHECKSUMS = "model.safetensors", "state.pt", "checksums.json"
 _CHECKPOINT = re.compile(r"step-\d{8,}")  # what has another name is another's
 # What a killed run may leave: directories of `publish`, and files of `atomic.replacing`.

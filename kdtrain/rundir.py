@@ -113,7 +113,7 @@ class RunDir:
             The run that is there was started with another configuration; the first difference is named.
         """
         if self.config.is_file():
-            _check_same(parse(Config, read_bounded(self.config), f"configuration {self.config}"), config)
+            check_same(parse(Config, read_bounded(self.config), f"configuration {self.config}"), config)
         self.root.mkdir(parents=True, exist_ok=True)
         atomic.write_text(self.config, config.to_json())
         atomic.write_text(self.root / "config.sha256", f"{config.sha256()}  {self.config.name}\n")
@@ -176,7 +176,14 @@ def claim(output_dir: Path | None, model: str, *, resume: bool, sources: Mapping
     return RunDir(output_dir, sources or {})
 
 
-def _check_same(before: Config, now: Config) -> None:
+def check_same(before: Config, now: Config) -> None:
+    """Check that a run is continued as it was started, but for what changes neither weights nor losses.
+
+    Raises
+    ------
+    MismatchError
+        It is not; the first difference is named.
+    """
     mine_by_section = now.model_dump(mode="json")
     for section, values in before.model_dump(mode="json").items():
         for key, value in values.items():

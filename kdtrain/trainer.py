@@ -14,13 +14,15 @@ import torch
 from kdstore.console import Bar, note
 from kdstore.encode.build import peak_rss_bytes
 from kdstore.errors import MismatchError, UsageError, first_line
+from kdstore.validation import parse
 from kdtrain import checkpoint
+from kdtrain.config import Config
 from kdtrain.distributed import put_weights, weights_of
 from kdtrain.logs.run_log import RunLog, describe
 from kdtrain.models import seq2seq
 from kdtrain.objective import Objective
 from kdtrain.records import GradientRecord, StepRecord, ValidationRecord
-from kdtrain.rundir import RunDir
+from kdtrain.rundir import RunDir, check_same
 from kdtrain.stepper import Stepper
 from kdtrain.stopping import Stop, end
 from kdtrain.stream.batch import Batch
@@ -123,6 +125,7 @@ class Trainer:
                 f"Expected the validation store (--val) with fingerprint {state['val_fingerprint']} as this run was "
                 f"started with. Got {mine}. Resume with the same store, or start a new run."
             )
+        check_same(parse(Config, state["config"], "configuration of a checkpoint"), self.config)
         self.train_loader.load_state_dict(state["loader"])
         self.stepper.load_state_dict(state["stepper"])
         self.progress = Progress(**state["progress"])
@@ -332,6 +335,7 @@ class Trainer:
             "progress": asdict(self.progress),
             "val_fingerprint": self._val_fingerprint(),
             "machine": self._machine(),
+            "config": self.config.to_json(),
         }
         if self.processes.main:
             log.sync()  # rows of the steps that the checkpoint has must outlast it

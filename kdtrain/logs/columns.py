@@ -65,6 +65,8 @@ timestamp, epoch, step      as in the first table
 from collections.abc import Sequence
 from typing import Final
 
+from kdstore.errors import UsageError
+
 STEP_FILE: Final = "step_metrics.csv"
 METRICS_FILE: Final = "training_metrics.csv"
 GRADIENTS_FILE: Final = "component_gradients.csv"
@@ -85,8 +87,14 @@ def step_columns(components: Sequence[str]) -> list[str]:
 
 
 def metrics_columns(components: Sequence[str], metrics: Sequence[str]) -> list[str]:
-    """Columns of ``training_metrics.csv``; ``metrics`` are the validator's scores."""
-    return [
+    """Columns of ``training_metrics.csv``; ``metrics`` are the validator's scores.
+
+    Raises
+    ------
+    UsageError
+        A score has the name of another column.
+    """
+    columns = [
         "timestamp", "step", "epoch",
         "train_loss", *(f"train_{name}_loss" for name in components),
         "val_loss", *(f"val_{name}_loss" for name in components),
@@ -94,6 +102,10 @@ def metrics_columns(components: Sequence[str], metrics: Sequence[str]) -> list[s
         "learning_rate", "temperature", "label_tokens", "tokens_per_second", "val_label_tokens",
         "validation_seconds", "metrics_seconds", "elapsed_time_seconds", "best",
     ]  # fmt: skip
+    for name in metrics:
+        if columns.count(name) > 1:
+            raise UsageError(f"Expected a validator's scores to have names of their own. Got {name!r}. Rename it.")
+    return columns
 
 
 def gradient_columns(components: Sequence[str]) -> list[str]:

@@ -4,13 +4,15 @@ import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from kdstore.errors import TrainingError
+from kdstore.store.files import read_bounded
+from kdstore.validation import parse
 from kdtrain import checkpoint
+from kdtrain.config import Config
 from kdtrain.preflight.findings import Found, failed, of_each, passed, size, skipped, warned
 from kdtrain.preflight.flight import Flight
-from kdtrain.rundir import LOCK, RunDir, claim
+from kdtrain.rundir import LOCK, RunDir, check_same, claim
 
 _WEIGHT_BYTES, _STATE_BYTES = 4, 8  # of a weight in fp32, and of what AdamW keeps for it
 _STEP_BYTES = 2048  # of a step in tables and event files
@@ -24,7 +26,7 @@ def output(flight: Flight) -> Iterator[Found]:
     if (run.root / LOCK).is_file():
         _check_unlocked(run)
     if request.resume and run.config.is_file():
-        _check_configuration(flight, run)
+        check_same(parse(Config, read_bounded(run.config), f"configuration {run.config}"), flight.config)
         yield passed(f"{run.root} holds a run of this configuration, which goes on")
     else:
         yield passed(f"{request.output_dir or 'a new directory below results/'} is free")
@@ -38,13 +40,6 @@ def _check_unlocked(run: RunDir) -> None:
             raise TrainingError(
                 f"Expected to be alone in {run.root}. Got another process training there. Wait for it."
             ) from None
-
-
-def _check_configuration(flight: Flight, run: RunDir) -> None:
-    """Record the configuration as a run does, in a copy."""
-    with TemporaryDirectory() as scratch:
-        shutil.copy(run.config, scratch)
-        RunDir(Path(scratch)).record(flight.config)
 
 
 def checkpoints(flight: Flight) -> Iterator[Found]:

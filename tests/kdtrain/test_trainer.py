@@ -248,6 +248,13 @@ def test_resume_with_other_settings_is_refused(fit):
         fit(max_steps=2, lr=1e-3, resume=True)
 
 
+def test_a_checkpoint_knows_its_settings_too(fit):
+    run = fit(max_steps=2)
+    run.config.unlink()
+    with pytest.raises(MismatchError, match=r"lr = 0.005 .* Got 0.001"):
+        fit(max_steps=2, lr=1e-3, resume=True)
+
+
 def test_a_damaged_checkpoint_is_refused(fit):
     run = fit(max_steps=2)
     path = checkpoint.latest(run.checkpoints)
