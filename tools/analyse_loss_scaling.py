@@ -20,12 +20,26 @@ from rich.table import Table
 
 from kdstore.console import note, print_json, stdout
 from kdstore.errors import InputError, KDError
-from kdtrain.logs.columns import GRADIENTS_FILE, METRICS_FILE, PLACES, STEP_FILE, components_of
+from kdtrain.logs.columns import (
+    GRADIENTS_FILE,
+    METRICS_FILE,
+    PLACES,
+    STEP_FILE,
+    components_of,
+    gradient_columns,
+    metrics_columns,
+    step_columns,
+)
 from kdtrain.logs.history import History
 from kdtrain.logs.scaling import Advice, advise
 from kdtrain.logs.table import Numbers, read_table
 
 _MARKS: Final = {STEP_FILE: "total_loss_weighted", METRICS_FILE: "train_loss", GRADIENTS_FILE: "_decoder_norm"}
+_COLUMNS: Final = {
+    STEP_FILE: step_columns,
+    METRICS_FILE: lambda components: metrics_columns(components, ()),
+    GRADIENTS_FILE: gradient_columns,
+}
 _POINTS: Final = 300  # more than a line of this width can show
 # Okabe and Ito's colours, told apart by colour-blind readers; dashes tell them apart in grey print.
 _STYLES: Final = (
@@ -132,6 +146,9 @@ def read(training_dir: Path | None, log_file: Path | None) -> Run:
         _kind(path)
         columns, rows = read_table(path)
         components = components_of(columns)
+        for column in _COLUMNS[name](components):
+            if column not in columns:
+                raise InputError(f"Expected the column {column!r} in {path}. Got none. Name the log of a newer run.")
         if run.components and components != run.components:
             raise InputError(
                 f"Expected the components {', '.join(run.components)} in {path}. Got {', '.join(components)}. "
