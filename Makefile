@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 TORCH_INDEX ?=
 WORKERS ?= 2
 
-.PHONY: help install quickstart test test-bench test-services lint types format clean bench-fidelity bench-encode bench-store bench-window bench-overlap bench-loader bench-loss bench-students ablation
+.PHONY: help install quickstart test test-long test-services lint types format clean bench-fidelity bench-encode bench-store bench-window bench-overlap bench-loader bench-loss bench-students ablation
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -24,10 +24,10 @@ quickstart: install  ## the main job on examples/java, from Java source to repor
 	PATH="$(abspath $(BIN)):$$PATH" bash tools/quickstart.sh
 
 test: install  ## the test suite (no service, no network)
-	$(BIN)/pytest -n $(WORKERS) -m "not service and not bench"
+	$(BIN)/pytest -n $(WORKERS) -m "not service and not long"
 
-test-bench: install  ## every benchmark at a small size: do they still run, and say what they promise?
-	$(BIN)/pytest -n $(WORKERS) -m bench
+test-long: install  ## what takes long: every benchmark at a small size, other frameworks, tools
+	$(BIN)/pytest -n $(WORKERS) -m long
 
 test-services: install  ## tests against real services; skips say what is missing
 	$(BIN)/pytest -m service

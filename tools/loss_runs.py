@@ -58,7 +58,7 @@ def main(
     dice = np.random.default_rng(0)
     base = _values(runs[_BASE])
     draws = dice.integers(0, len(base["tokens"]), (_DRAWS, len(base["tokens"])))
-    records = [
+    records: list[dict[str, Any]] = [
         {
             "name": name,
             "seeds": seeds,
@@ -69,6 +69,10 @@ def main(
         }
         for name, directories in runs.items()
     ]
+    for record, directories in zip(records, runs.values(), strict=True):
+        each = [_means(_values([run]), np.arange(draws.shape[1])) for run in directories]
+        for name, found in record["metrics"].items():
+            found["by_seed"] = [float(one[name]) for one in each]
     if out:
         out.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     print_json(records)

@@ -101,6 +101,7 @@ def test_the_report_shows_both_models(job: Path) -> None:
     assert (job / "report.md").read_text().startswith("# ")
 
 
+@pytest.mark.long
 def test_an_ablation_measures_a_component_before_and_after(job: Path, tmp_path: Path) -> None:
     out = tmp_path / "ablation.json"
     command = [

@@ -29,7 +29,15 @@ def contents(root: Path) -> dict[Path, bytes | None]:
     return {path.relative_to(root): path.read_bytes() if path.is_file() else None for path in root.rglob("*")}
 
 
-@pytest.mark.parametrize(("how", "writers", "stops"), [("KILL", "1,2,4", 1), ("TERM", "2", 1), ("INT", "1", 1)])
+@pytest.mark.parametrize(
+    ("how", "writers", "stops"),
+    [
+        ("KILL", "2", 1),
+        pytest.param("KILL", "1,4", 1, marks=pytest.mark.long),
+        pytest.param("TERM", "2", 1, marks=pytest.mark.long),
+        pytest.param("INT", "1", 1, marks=pytest.mark.long),
+    ],
+)
 def test_a_build_stopped_at_random_moments_loses_nothing(tmp_path: Path, how: str, writers: str, stops: int) -> None:
     """A few stops of each kind; ``tools/crash.py`` makes as many as one likes."""
     out = tmp_path / "crash.json"

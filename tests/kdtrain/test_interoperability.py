@@ -84,6 +84,7 @@ def test_the_plain_example_sees_the_loaders_order(store, scripts, workers):
     assert given(scripts / "seen", 1) == two_epochs(store)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "plain.py"])
 def test_an_example_is_killed_and_goes_on_in_another_number_of_processes(store, scripts, name):
     """Two processes share every row, never the same one; what they had not saved, one process does again."""

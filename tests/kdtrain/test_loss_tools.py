@@ -17,6 +17,7 @@ def run(script, *arguments):
     return done
 
 
+@pytest.mark.long
 def test_the_head_is_measured_beside_dense_losses(tmp_path):
     out = tmp_path / "loss.json"
     run(
@@ -39,6 +40,7 @@ def test_the_head_is_measured_beside_dense_losses(tmp_path):
     assert records[1]["peak_mb"] > 3 * 48 * 2000 * 4 / 1e6
 
 
+@pytest.mark.long
 def test_students_of_two_signals_see_the_same_batches(make_store, model_dir, tmp_path):
     dense = make_store(tmp_path / "dense.kd", 24, codec="dense", codec_config={"dtype": "f32"})
     other = make_store(tmp_path / "lowrank.kd", 24, codec="lowrank")

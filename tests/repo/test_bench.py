@@ -42,7 +42,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return found
 
 
-@pytest.mark.bench
+@pytest.mark.long
 def test_codecs_and_foreign_formats_are_measured_on_the_same_positions(tmp_path: Path, models: list[Path]) -> None:
     rows, out = write_rows(tmp_path / "rows.jsonl", make_rows(300)), tmp_path / "out.json"
     names = "lowrank,topk-leftover-tail,predecessor-4bit-jsonl,lowrank-from-predecessor"
@@ -62,7 +62,7 @@ def test_codecs_and_foreign_formats_are_measured_on_the_same_positions(tmp_path:
         assert 0 <= record["angle_deg"] <= record["angle_worst_deg"] <= 180
 
 
-@pytest.mark.bench
+@pytest.mark.long
 def test_a_store_is_measured_at_size(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     result = run("tools/bench/store.py", "--gigabytes", 0.01, "--parts", 50, "--repeats", 1, "--json", out)
@@ -81,7 +81,7 @@ LOADER_KEYS = {
 }  # fmt: skip
 
 
-@pytest.mark.bench
+@pytest.mark.long
 def test_loaders_are_measured_on_the_same_records(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     result = run(
@@ -101,7 +101,7 @@ def test_loaders_are_measured_on_the_same_records(tmp_path: Path) -> None:
     assert tar["planned_mb"] is tar["resume_first_batch_s"] is None
 
 
-@pytest.mark.bench
+@pytest.mark.long
 def test_a_loader_that_gives_other_records_is_found_out(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     request = {"records": str(tmp_path / "records"), "kept": str(kept), "rows": 9, "batch_rows": 4, "last_batch": 2}
@@ -139,7 +139,7 @@ def test_the_tables_are_those_of_the_records() -> None:
         assert page.read_text(encoding="utf-8") == text, f"run {COMMAND}"
 
 
-@pytest.mark.bench
+@pytest.mark.long
 def test_steps_are_timed_streamed_and_from_memory(tmp_path: Path, models: list[Path]) -> None:
     rows, out = write_rows(tmp_path / "rows.jsonl", make_rows(60)), tmp_path / "out.json"
     built = CliRunner().invoke(

@@ -105,17 +105,18 @@ def whole_runs(records: Sequence[Record]) -> str:
         cells = [record["name"]]
         for name, (_, scale, digits) in measures.items():
             found = record["metrics"][name]
-            cell = f"{scale * found['value']:.{digits}f}"
+            seeds = " and ".join(f"{scale * value:.{digits}f}" for value in found["by_seed"])
+            cell = f"{scale * found['value']:.{digits}f} ({seeds})"
             if "difference" in found:
                 low, high = (f"{scale * end:+.{digits}f}" for end in found["difference_interval"])
-                cell += f" ({scale * found['difference']:+.{digits}f}; {low} to {high})"
+                cell += f"; {scale * found['difference']:+.{digits}f}, {low} to {high}"
             cells.append(cell)
         rows.append(cells)
     first = records[0]
     conditions = (
-        f"{first['steps']:,} steps over the same rows, means of {first['seeds']} seeds of each loss, "
-        f"{first['rows']:,} held-out rows. In parentheses the difference from {first['name']}, paired by row, and "
-        "its 95 % bootstrap interval over rows."
+        f"{first['steps']:,} steps over the same rows, means of {first['seeds']} seeds (each in parentheses), "
+        f"{first['rows']:,} held-out rows; then the difference from {first['name']}, paired by row, and its 95 % "
+        "bootstrap interval over rows."
     )
     return f"{table(['loss', *(title for title, _, _ in measures.values())], rows)}\n\n{conditions}"
 
