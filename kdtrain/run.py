@@ -74,11 +74,11 @@ def settle(config: Config, processes: Processes | None = None) -> tuple[torch.de
     resolve_dtype(config.run.dtype, device)
     if config.model.from_scratch:
         seq2seq.check_preset(config.model.from_scratch)
-    return device, make_mix(config)
+    return device, make_mix(config, processes.world if processes else 1)
 
 
-def make_mix(config: Config) -> Mix:
-    """The loss of a run.
+def make_mix(config: Config, world: int = 1) -> Mix:
+    """The loss of a run of so many processes.
 
     Raises
     ------
@@ -86,9 +86,10 @@ def make_mix(config: Config) -> Mix:
         It does not exist, or a batch is too small for it.
     """
     mix = Mix(config.loss)
-    if "contrastive" in mix.names and config.data.batch_size < 2:
+    if "contrastive" in mix.names and config.data.batch_size < 2 * world:
         raise UsageError(
-            "Expected at least 2 rows in a batch, where contrastive takes its negatives from. Got --batch-size 1."
+            "Expected at least 2 rows of a batch in each process, where contrastive takes its negatives from. Got "
+            f"--batch-size {config.data.batch_size}" + (f" for {world} processes." if world > 1 else ".")
         )
     return mix
 

@@ -15,7 +15,7 @@ from kdstore.errors import UsageError
 from kdtrain import rundir
 from kdtrain.config import resolve
 from kdtrain.distributed import started
-from kdtrain.run import Stores, train
+from kdtrain.run import Stores, make_mix, train
 
 from .test_trainer import interrupt_after
 
@@ -109,6 +109,13 @@ def test_fsdp_continues_a_run_of_one_process_and_hands_it_back(stores, tmp_path,
     assert ours.keys() == theirs.keys()
     for name, values in theirs.items():
         torch.testing.assert_close(ours[name], values, rtol=1e-3, atol=1e-5)
+
+
+def test_contrastive_needs_two_rows_in_each_process():
+    config = resolve({}, {"loss_components": ["contrastive", "ce"], "batch_size": 2})
+    make_mix(config)
+    with pytest.raises(UsageError, match=r"Got --batch-size 2 for 2 processes\."):
+        make_mix(config, 2)
 
 
 def test_accelerate_launches_it_too(stores, tmp_path):
