@@ -190,18 +190,19 @@ class Oscillation(Rule):
     Every 10 steps the losses of the last 100 are looked at, with the straight line through them taken away; r is what
     remains. Speaks when :math:`\mathrm{sd}(r) > 0.1 |\bar{l}|`, and for some k from 1 to 12 the autocorrelation
     :math:`\rho_k = \overline{r_t r_{t+k}} / \overline{r_t^2}` is below -0.5 and :math:`\rho_{2k}` above 0.5: half a
-    period later the loss is on the other side, a period later it is back. Noise, however strong, has no such rhythm,
-    and neither has a fall, a single jump or an outlier.
+    period later the loss is on the other side, a period later it is back. Steps of fewer rows, as epochs end with,
+    are left out. Noise, however strong, has no such rhythm, and neither has a fall, a single jump or an outlier.
     """
 
     def __init__(self) -> None:
         self._losses: deque[float] = deque(maxlen=_LOSSES)
-        self._seen = 0
+        self._seen, self._rows = 0, 0.0
 
     def step(self, row: Numbers) -> Iterator[Finding]:
         """See `Rule`."""
-        loss = row["total_loss_weighted"]
-        if loss is None or not math.isfinite(loss):
+        loss, rows = row["total_loss_weighted"], row["effective_batch_size"] or 0.0
+        self._rows = max(self._rows, rows)
+        if loss is None or not math.isfinite(loss) or rows < self._rows:
             return
         self._losses.append(loss)
         self._seen += 1
