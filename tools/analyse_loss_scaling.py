@@ -260,7 +260,7 @@ def recommendation(advice: Advice | None) -> list[str]:
                 "(--gradient-steps)"]  # fmt: skip
     lines = [
         f"gradients at the {advice.place}'s output, {advice.measurements} measurements from step {advice.first_step} "
-        f"to {advice.last_step}; a rule of thumb, see docs/logs.md. For the wanted shares, one of"
+        f"to {advice.last_step}; a rule of thumb, see docs/logs.md. For the wanted shares (one of them):"
     ]
     if advice.recommended_beta is not None:
         lines.append(f"  --semantic-loss-scale {advice.recommended_beta:.3g} (it was {advice.beta:.3g})")

@@ -62,11 +62,13 @@ def show_config(
     """
     from kdstore.console import note, print_json, stdout
     from kdtrain import show
+    from kdtrain.mix import Mix
 
     resolved = configure(
         {"student": STUDENT, "teacher": TEACHER}[what],
         {name: value for name, value in options.items() if name not in _TAKEN},
     )
+    Mix(resolved.config.loss)  # what a run would refuse is refused here
     if form == "json":
         print_json(show.as_object(resolved))
     elif form == "toml":
