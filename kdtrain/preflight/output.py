@@ -10,6 +10,8 @@ from kdstore.store.files import read_bounded
 from kdstore.validation import parse
 from kdtrain import checkpoint
 from kdtrain.config import Config
+from kdtrain.logs.columns import gradient_columns, metrics_columns, step_columns
+from kdtrain.logs.table import damaged, read_table
 from kdtrain.preflight.findings import Found, failed, of_each, passed, size, skipped, warned
 from kdtrain.preflight.flight import Flight
 from kdtrain.rundir import LOCK, RunDir, check_same, claim
@@ -56,8 +58,29 @@ def _resume(flight: Flight, path: Path) -> Iterator[Found]:
     trainer = flight.trainer
     trainer.resume()
     yield passed(f"{path} is read: step {trainer.progress.step:,} of {trainer.total_steps:,}")
+    yield from of_each(_log_tables(flight), _read_table)
     if trainer.progress.step >= trainer.total_steps:
         yield warned("this run has ended: only its final model would be written again")
+
+
+def _log_tables(flight: Flight) -> list[tuple[Path, list[str]]]:
+    """The tables that a resumed run goes on with, and the columns that it needs there."""
+    run, trainer = flight.run, flight.trainer
+    names, metrics = trainer.stepper.weights.names, trainer.validation.metrics if trainer.validation else ()
+    found = [
+        (run.step_metrics, step_columns(names)),
+        (run.metrics, metrics_columns(names, metrics)),
+        (run.component_gradients, gradient_columns(names)),
+    ]
+    return [(path, columns) for path, columns in found if path.exists()]
+
+
+def _read_table(table: tuple[Path, list[str]]) -> Iterator[Found]:
+    path, columns = table
+    found, rows = read_table(path)
+    if found != columns:
+        raise damaged(path, 1, "other columns")
+    yield passed(f"{path}: {sum(1 for _ in rows):,} rows")
 
 
 def _read(path: Path) -> Iterator[Found]:

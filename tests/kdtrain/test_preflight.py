@@ -268,6 +268,14 @@ def test_a_run_that_can_be_continued(trained):
     assert any("state.pt" in text for status, text in found["checkpoints"] if status == "fail")
     path.write_bytes(whole)
 
+    table = trained.out / "step_metrics.csv"
+    rows = table.read_bytes()
+    table.write_bytes(rows.replace(b"learning_rate", b"lr", 1))
+    code, found = trained.check()
+    assert code == 9
+    assert any("step_metrics.csv. Got other columns" in text for _, text in found["checkpoints"])
+    table.write_bytes(rows)
+
     with (trained.out / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _, found = trained.check()
