@@ -87,9 +87,13 @@ class Objective:
         samples = min(most, batch.rows)
         return Counts(batch.label_tokens, batch.rows, samples, (samples,))
 
+    def autocast(self) -> torch.autocast:
+        """Products in the configured number format while it is entered."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
     def loss(self, module: nn.Module, batch: Batch, settings: Step) -> LossOut:
         """The loss of one batch; ``module`` is the student, or what shares it among processes."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self.autocast():
             out: LossOut = module(batch, settings)
         return out
 

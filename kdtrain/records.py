@@ -4,21 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True)
-class StepRecord:
-    """One optimizer step, over all of its batches and all processes.
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """What an optimizer step has come to, over all of its batches and all processes.
 
-    ``step`` and ``epoch`` count from 1, ``mini_batch`` from 0: the step's last batch in its epoch. By component,
-    ``raw`` is the mean per label token or row, ``weights`` what the run gives it (base, alpha and normaliser), and
-    ``weighted`` its part of the loss: raw times weight times beta. Norms are of the gradient before clipping:
-    ``total`` of all that is trained, ``encoder`` and ``decoder`` of what only they have, so without a shared
-    embedding. ``rows`` is the effective batch. Seconds are of the step alone, but for ``elapsed_s``, of training over
-    all starts.
+    By component, ``raw`` is the mean per label token or row, ``weights`` what the run gives it (base, alpha and
+    normaliser), and ``weighted`` its part of the loss: raw times weight times beta. Norms are of the gradient before
+    clipping: ``total`` of all that is trained, ``encoder`` and ``decoder`` of what only they have, so without a
+    shared embedding. ``rows`` is the effective batch.
     """
 
-    step: int
-    epoch: int
-    mini_batch: int
     raw: Mapping[str, float]
     weights: Mapping[str, float]
     weighted: Mapping[str, float]
@@ -28,6 +23,19 @@ class StepRecord:
     alpha: float
     rows: int
     label_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRecord(Measures):
+    """An optimizer step in the course of training.
+
+    ``step`` and ``epoch`` count from 1, ``mini_batch`` from 0: the step's last batch in its epoch. Seconds are of the
+    step alone, but for ``elapsed_s``, of training over all starts.
+    """
+
+    step: int
+    epoch: int
+    mini_batch: int
     seconds: float
     data_wait_s: float
     sampling_s: float

@@ -6,7 +6,6 @@ So how rows are cut into batches, or dealt to processes, changes nothing.
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,27 +18,14 @@ from kdtrain.losses.fused import LossOut
 from kdtrain.models import seq2seq
 from kdtrain.objective import Objective
 from kdtrain.optimizer import adamw, learning_rate
+from kdtrain.records import Measures
+from kdtrain.sections import NONE
 from kdtrain.stream.batch import Batch
 from kdtrain.stream.loader import Loader
 from kdtrain.stream.mixture import Mixture
 from kdtrain.weights import Weights, temperature_at
 
 _IDS_IN_MESSAGE = 8
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What a step has come to; see `kdtrain.records.StepRecord`."""
-
-    raw: Mapping[str, float]
-    weights: Mapping[str, float]
-    weighted: Mapping[str, float]
-    norms: Mapping[str, float]
-    learning_rate: float
-    temperature: float
-    alpha: float
-    rows: int
-    label_tokens: int
 
 
 class Stepper:
@@ -118,8 +104,7 @@ class Stepper:
         coefficients = {name: scale / alone.of(name) for name, scale in scales.items() if scale}
         temperature = temperature_at(self.config.loss, index, self.total_steps)
         settings = self.objective.settings(batch, self.loader, coefficients, temperature, index, alone.samples[0])
-        device = self.objective.device
-        with torch.autocast(device.type, self.objective.dtype, enabled=self.objective.dtype != torch.float32):
+        with self.objective.autocast():
             return self.student.steepness(batch, settings)
 
     def state_dict(self) -> dict[str, Any]:
@@ -181,7 +166,7 @@ class Stepper:
 def _check_fsdp(objective: Objective) -> None:
     refused = {
         "--loss-components with ast, whose texts end at different times": objective.student.policy is not None,
-        "--validator, whose texts end at different times": objective.config.validation.validator != "none",
+        "--validator, whose texts end at different times": objective.config.validation.validator != NONE,
         "--dtype fp16": objective.dtype == torch.float16,
     }
     for what, asked in refused.items():

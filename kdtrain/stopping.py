@@ -2,8 +2,8 @@
 
 Ctrl-C, SIGTERM and SIGUSR1 are remembered; training then writes a checkpoint after the step that runs, and ends. A
 second Ctrl-C ends the program where it is; other signals are sent twice by batch systems and launchers, and mean one
-thing. SLURM sends SIGUSR1 some time before a job's limit when told to
-(``--signal``): exit code 75 then tells the job's script to put the job back into the queue.
+thing. SLURM sends SIGUSR1 some time before a job's limit when told to (``--signal``): exit code 75 then tells the
+job's script to put the job back into the queue.
 """
 
 import signal

@@ -11,6 +11,7 @@ from torch import nn
 from kdstore.errors import TrainingError, first_line
 from kdtrain.models.writing import reference_column, write
 from kdtrain.objective import Counts, Objective
+from kdtrain.sections import NONE
 from kdtrain.stream.loader import Loader
 from kdtrain.validators import VALIDATORS, Validator
 from kdtrain.weights import lowest_temperature
@@ -56,7 +57,7 @@ class Validation:
         settings = objective.config.validation
         self.samples = settings.validation_samples
         self.validator: Validator | None = None
-        if settings.validator != "none":
+        if settings.validator != NONE:
             self.validator = VALIDATORS.get(settings.validator)(settings.use_enhanced_metrics)
             reference_column(loader.store)
 

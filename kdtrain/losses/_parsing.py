@@ -195,5 +195,5 @@ _DEAD = (BrokenProcessPool, OSError)
 def _no_worker(error: Exception) -> TrainingError:
     return TrainingError(
         f"Expected a process that parses generated Java. Got: {first_line(error).rstrip('.')}. "
-        "Raise the limits on memory, processes and open files, or train without the loss 'ast'."
+        "Raise the limits on memory, processes and open files, or do without what parses Java (ast, ast_validity)."
     )

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,11 @@ _spec = importlib.util.spec_from_file_location("docs_cli", ROOT / "tools/docs/cl
 assert _spec
 assert _spec.loader
 docs_cli = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(docs_cli)
+sys.path.insert(0, str(ROOT / "tools/docs"))  # as it is when the script runs, which reads the module beside it
+try:
+    _spec.loader.exec_module(docs_cli)
+finally:
+    sys.path.remove(str(ROOT / "tools/docs"))
 
 COMMANDS = {path: (command, context) for path, command, context in docs_cli.commands()}
 

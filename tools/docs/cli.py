@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import marked
 
 PROGRAMS = ("kdstore", "kdtrain", "kdeval")
 PAGE = Path(__file__).resolve().parents[2] / "docs/cli.md"
@@ -30,13 +31,9 @@ def main(check: bool) -> None:
         python tools/docs/cli.py
         python tools/docs/cli.py --check
     """
-    text = page()
-    if check:
-        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-            raise click.ClickException(f"docs/cli.md is not up to date. Run `{COMMAND}`.")
-        return
-    PAGE.write_text(text, encoding="utf-8")
-    click.echo(f"{PAGE.name}: {len(list(commands()))} commands")
+    marked.settle(PAGE, page(), COMMAND, check=check)
+    if not check:
+        click.echo(f"{PAGE.name}: {len(list(commands()))} commands")
 
 
 def page() -> str:

@@ -54,13 +54,9 @@ def main(check: bool) -> None:
         python tools/docs/configuration.py
         python tools/docs/configuration.py --check
     """
-    text = page()
-    if check:
-        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
-            raise click.ClickException(f"docs/configuration.md is not up to date. Run `{COMMAND}`.")
-        return
-    PAGE.write_text(text, encoding="utf-8")
-    click.echo(f"{PAGE.name}: {sum(len(section.model_fields) for section in sections().values())} parameters")
+    marked.settle(PAGE, page(), COMMAND, check=check)
+    if not check:
+        click.echo(f"{PAGE.name}: {sum(len(section.model_fields) for section in sections().values())} parameters")
 
 
 def page() -> str:

@@ -1,6 +1,17 @@
-"""Parts of pages that scripts write: tables between two markers, ``<!-- name -->`` and ``<!-- end of name -->``."""
+"""Pages that scripts write, or parts of them: tables between ``<!-- name -->`` and ``<!-- end of name -->``."""
 
 from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+
+def settle(page: Path, text: str, command: str, *, check: bool) -> None:
+    """Write a whole page; or with ``check`` raise `click.ClickException` where it is not this text."""
+    if not check:
+        page.write_text(text, encoding="utf-8")
+    elif not page.is_file() or page.read_text(encoding="utf-8") != text:
+        raise click.ClickException(f"docs/{page.name} is not up to date. Run `{command}`.")
 
 
 def replaced(text: str, name: str, content: str) -> str:
