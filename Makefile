@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 TORCH_INDEX ?=
 WORKERS ?= 2
 
-.PHONY: help install quickstart test test-long test-services lint types format clean bench-fidelity bench-encode bench-store bench-window bench-overlap bench-loader bench-loss bench-students ablation
+.PHONY: help install quickstart test test-long test-services lint types format clean bench-fidelity bench-encode bench-store bench-window bench-overlap bench-loader bench-loss bench-students bench-evaluate ablation
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -63,6 +63,9 @@ VAL     ?= quickstart/val.kd
 START   ?= quickstart/student/final_model
 bench-students: install  ## students of stored signals and of dense logits; STORES=, VAL=, TEACHER=, BENCH="--json OUT"
 	$(BIN)/python tools/bench/students.py $(STORES) --val $(VAL) --teacher $(TEACHER) $(BENCH)
+
+bench-evaluate: install  ## time and memory of measuring predictions; ROWS=, BENCH="--sizes 1000,10000 --json OUT"
+	$(BIN)/python tools/bench/evaluate.py --rows $(ROWS) $(BENCH)
 
 ablation: install  ## what each loss component moves by itself; STORE=, VAL=, START=, BENCH="--json OUT"
 	$(BIN)/python tools/ablation.py $(STORE) --val $(VAL) --start $(START) $(BENCH)

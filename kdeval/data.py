@@ -4,27 +4,33 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from kdeval.bounds import MAX_TOKENS
-from kdeval.results import DataRecord
+from kdeval.results import DataRecord, TeacherRecord
+from kdeval.signal import StoredSignal, signal_fields, signal_of
+from kdstore.encode.teacher import Teacher
 from kdstore.encode.tokenizer import Tokenizer, truncate_prompt, truncate_target
 from kdstore.errors import CapabilityError, MismatchError, RowError
-from kdstore.sources import Rejected, open_source
+from kdstore.schema import Example, Record
+from kdstore.sources import Located, Rejected, open_source
 from kdstore.store.files import sha256_file
 from kdstore.store.manifest import MANIFEST, Limits
-from kdstore.store.manifest import TeacherRecord as StoredTeacher
 from kdstore.store.reader import Store
 from kdstore.tasks import TASKS
 
-_TEACHER_TEXT = "text/teacher_prediction"
+PREDICTION = "teacher_prediction"
+_TEACHER_TEXT = f"text/{PREDICTION}"
 _REQUIRED = ("id", "input_ids", "labels", "text/assertion")
 _OPTIONAL = ("text/repo", "text/path", _TEACHER_TEXT)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One row before the model has seen it; ``label_ids`` end with the end token."""
+    """One row before the model has seen it; ``label_ids`` end with the end token.
+
+    ``signal`` is what the store keeps of the teacher: the codec's arrays, and its log-probability of each label.
+    """
 
     id: str
     prompt: str
@@ -34,19 +40,23 @@ class Item:
     path: str
     input_ids: list[int]
     label_ids: list[int]
+    signal: dict[str, Any] | None = None
 
 
 class Data(Protocol):
     """A set of rows.
 
-    ``teacher`` is the model whose predictions the items carry, if any. ``rejected`` counts the rows that could
-    not be used so far, and ``first_rejection`` is the place and reason of the first.
+    ``teacher`` is the model whose predictions the items carry, if any. ``signal`` reads what they carry of its
+    distributions; where it is None, ``no_signal`` says why. ``tokenizer`` is None where nothing reads ids.
+    ``rejected`` counts the rows that could not be used so far, ``first_rejection`` is place and reason of the first.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     task: str
     limits: Limits
-    teacher: StoredTeacher | None
+    teacher: TeacherRecord | None
+    signal: StoredSignal | None
+    no_signal: str
     rejected: int
     first_rejection: str
 
@@ -60,15 +70,19 @@ class Data(Protocol):
         """What a summary says of the data, after ``rows`` with ``tokens`` label tokens were evaluated."""
 
 
-def open_data(path: Path, model_dir: Path, vocab_size: int, limits: Limits, task: str) -> Data:
-    """Open a store, or a file of rows, for a model of ``vocab_size`` ids.
+def open_data(path: Path, model: Teacher | None, limits: Limits, task: str, temperature: float) -> Data:
+    """Open a store, or a file of rows.
 
     Parameters
     ----------
+    model
+        What is to be evaluated on the rows; None: the predictions that they hold of a teacher.
     limits
         Longest prompt and target of a raw row; a store has its own.
     task
         How raw rows are read; a store has its own.
+    temperature
+        At which a store's signal is read.
 
     Raises
     ------
@@ -80,8 +94,8 @@ def open_data(path: Path, model_dir: Path, vocab_size: int, limits: Limits, task
         The store, the file, the model's tokenizer or the task cannot be used.
     """
     if (path / MANIFEST).is_file() or (path / ".build").is_dir():
-        return StoreRows(path, model_dir, vocab_size)
-    return RawRows(path, model_dir, vocab_size, limits, task)
+        return StoreRows(path, model, temperature)
+    return RawRows(path, model, limits, task)
 
 
 class StoreRows:
@@ -90,16 +104,18 @@ class StoreRows:
     rejected = 0
     first_rejection = ""
 
-    def __init__(self, path: Path, model_dir: Path, vocab_size: int) -> None:
+    def __init__(self, path: Path, model: Teacher | None, temperature: float) -> None:
         self._store = Store(path)
         head = self._store.head
-        if head.vocab_size != vocab_size:
+        if model is not None and head.vocab_size != model.vocab_size:
             raise MismatchError(
-                f"Expected a model with the store's vocabulary of {head.vocab_size} ids. Got {vocab_size} in "
-                f"{model_dir}. Evaluate on a store built for this model's vocabulary."
+                f"Expected a model with the store's vocabulary of {head.vocab_size} ids. Got {model.vocab_size} in "
+                f"{model.name}. Evaluate on a store built for this model's vocabulary."
             )
-        self.tokenizer = Tokenizer(self._store.tokenizer_path)
-        _check_same_vocabulary(self.tokenizer, model_dir)
+        self._tokenizer = Tokenizer(self._store.tokenizer_path)
+        self.tokenizer: Tokenizer | None = self._tokenizer
+        if model is not None:
+            _check_same_vocabulary(self._tokenizer, Path(model.name))
         self.task = head.task
         self.limits = head.limits
         longest = max(head.limits.max_input_tokens, head.limits.max_output_tokens)
@@ -115,8 +131,17 @@ class StoreRows:
                 f"Expected a store with the fields {', '.join(_REQUIRED)}. Got none called {missing[0]} in {path}. "
                 "Evaluate on the raw rows instead."
             )
+        self.signal, self.no_signal = None, ""
+        try:
+            self.signal = StoredSignal.of(self._store, temperature)
+        except CapabilityError as error:
+            self.no_signal = str(error)
         self._fields = [*_REQUIRED, *(name for name in _OPTIONAL if name in names)]
-        self.teacher = head.teacher if _TEACHER_TEXT in names else None
+        if self.signal:
+            self._fields += signal_fields(names)
+        self.teacher = None
+        if _TEACHER_TEXT in names and head.teacher is not None:
+            self.teacher = TeacherRecord(name=head.teacher.name, weights_sha256=head.teacher.weights_sha256)
 
     def total(self) -> int:
         """Rows of the store."""
@@ -136,13 +161,14 @@ class StoreRows:
                 input_ids = row["input_ids"].tolist()
                 yield Item(
                     id=row["id"],
-                    prompt=self.tokenizer.decode(input_ids),
+                    prompt=self._tokenizer.decode(input_ids),
                     reference=row["text/assertion"],
                     teacher_prediction=row.get(_TEACHER_TEXT),
                     repo=row.get("text/repo", ""),
                     path=row.get("text/path", ""),
                     input_ids=input_ids,
                     label_ids=row["labels"].tolist(),
+                    signal=signal_of(row),
                 )
 
     def record(self, rows: int, tokens: int) -> DataRecord:
@@ -151,24 +177,31 @@ class StoreRows:
 
 
 class RawRows:
-    """The rows of a file or directory of raw rows, read by a task and encoded with the model's tokenizer."""
+    """The rows of a file or directory of raw rows, read by a task and encoded with the model's tokenizer.
 
-    teacher: StoredTeacher | None = None
+    Text under ``teacher_prediction`` is what a teacher wrote for the row.
+    """
 
-    def __init__(self, path: Path, model_dir: Path, vocab_size: int, limits: Limits, task: str) -> None:
+    signal: StoredSignal | None = None
+    no_signal = "Expected a teacher's signal in the data. Got raw rows, which hold none."
+
+    def __init__(self, path: Path, model: Teacher | None, limits: Limits, task: str) -> None:
         self._path = path
         self._located = open_source(path)
         self._task = TASKS.get(task)
         self.limits = limits
         self.rejected = 0
         self.first_rejection = ""
-        self.tokenizer = Tokenizer(model_dir)
-        if len(self.tokenizer.backend) > vocab_size:
-            raise MismatchError(
-                f"Expected a tokenizer of at most {vocab_size} ids, the model's vocabulary. "
-                f"Got {len(self.tokenizer.backend)} in {model_dir}. Save the model with its own tokenizer."
-            )
         self.task = task
+        first = next(open_source(path), None)
+        predicted = isinstance(first, Located) and PREDICTION in first.record
+        self.teacher = TeacherRecord(name="the rows' teacher", weights_sha256=None) if predicted else None
+        self.tokenizer = Tokenizer(model.name) if model is not None else None
+        if model is not None and self.tokenizer and len(self.tokenizer.backend) > model.vocab_size:
+            raise MismatchError(
+                f"Expected a tokenizer of at most {model.vocab_size} ids, the model's vocabulary. "
+                f"Got {len(self.tokenizer.backend)} in {model.name}. Save the model with its own tokenizer."
+            )
 
     def total(self) -> None:
         """Unknown before the file is read."""
@@ -188,25 +221,41 @@ class RawRows:
                 continue
             try:
                 example = self._task.example(located.record)
+                teacher_prediction = self._prediction(located.record)
             except RowError as error:
                 self._reject(located.origin, str(error))
                 continue
-            (prompt_ids,), (target_ids,) = self.tokenizer.encode([example])
+            prompt_ids, target_ids = self._ids(example)
             yield Item(
                 id=example.id,
                 prompt=example.prompt,
                 reference=example.target,
-                teacher_prediction=None,
+                teacher_prediction=teacher_prediction,
                 repo=example.texts.get("repo", ""),
                 path=example.texts.get("path", ""),
-                input_ids=truncate_prompt(prompt_ids, self.limits),
-                label_ids=truncate_target(target_ids, self.limits),
+                input_ids=prompt_ids,
+                label_ids=target_ids,
             )
 
     def record(self, rows: int, tokens: int) -> DataRecord:
         """The file by the hash of its bytes; a directory by those of its files in the order of their names."""
         record = _record(self._path, "jsonl", _fingerprint(self._path), self.task, rows, tokens)
         return record.model_copy(update={"rejected": self.rejected})
+
+    def _prediction(self, record: Record) -> str | None:
+        found = record.get(PREDICTION)
+        if self.teacher is not None and not isinstance(found, str):
+            raise RowError(
+                f"Expected text under {PREDICTION!r}, as in the first row. Got {type(found).__name__}. Correct it."
+            )
+        return found if self.teacher is not None else None
+
+    def _ids(self, example: Example) -> tuple[list[int], list[int]]:
+        """Ids of prompt and target; none without a tokenizer, where no model reads them."""
+        if self.tokenizer is None:
+            return [], []
+        (prompt_ids,), (target_ids,) = self.tokenizer.encode([example])
+        return truncate_prompt(prompt_ids, self.limits), truncate_target(target_ids, self.limits)
 
     def _reject(self, origin: str, reason: str) -> None:
         self.rejected += 1

@@ -3,26 +3,29 @@
 from collections.abc import Sequence
 from typing import Final
 
-from kdeval.metrics import Sample
-from kdeval.tally import Tally, make_metrics
+import numpy as np
+
+from kdeval.choose import choose
+from kdeval.metrics import Context
+from kdeval.samples import Sample
+from kdeval.tally import Tally, values_of
 from kdstore.errors import EmptyInputError, MismatchError
-from kdstore.tasks import TASKS
 from kdtrain.validators import Validator
 
 _CHEAP: Final = ("exact_match", "f1", "bleu")
+_ENHANCED: Final = (*_CHEAP, "line_f1", "codebleu", "pans", "edit_similarity", "ast_validity")
 
 
 class JavaValidator(Validator):
     """Java assertions by the metrics of `kdeval.metrics`, and so by the numbers of ``kdeval run``.
 
-    exact_match, f1 and bleu; enhanced, every metric of texts that the task ``java_assertion`` has. Precision, recall
-    and other parts of a metric are left to an evaluation.
+    exact_match, f1 and bleu; enhanced also line_f1, codebleu, pans, edit_similarity and ast_validity. What needs
+    another model (semantic similarity) or a JDK, and the parts of a metric, are left to an evaluation.
     """
 
     def __init__(self, enhanced: bool) -> None:
         super().__init__(enhanced)
-        wanted = TASKS.get("java_assertion").metrics if enhanced else _CHEAP
-        self._metrics = [metric for metric in make_metrics(wanted) if metric.inputs == "text"]
+        self._metrics = choose(_ENHANCED if enhanced else _CHEAP, Context(), {"text"}, strict=True).metrics
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,4 +54,5 @@ class JavaValidator(Validator):
         tally = Tally(self._metrics)
         pairs = enumerate(zip(references, predictions, strict=True))
         tally.add([Sample(str(number), "", reference, text) for number, (reference, text) in pairs])
-        return {name: result.value for name, result in tally.results().items()}
+        values = values_of(self._metrics, tally.statistics(), np.ones((1, len(predictions))))
+        return {name: float(values[name][0]) for name in self.names}

@@ -4,27 +4,33 @@ from collections.abc import Mapping
 from reprlib import Repr
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from kdstore.errors import KDError, UsageError
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M")
 
 _LONGEST = 80
 
 
-def parse(model: type[M], data: Mapping[str, Any] | str | bytes, what: str, error: type[KDError] = UsageError) -> M:
+def parse(
+    model: type[M] | TypeAdapter[M],
+    data: Mapping[str, Any] | str | bytes,
+    what: str,
+    error: type[KDError] = UsageError,
+) -> M:
     """Build ``model`` from a mapping or JSON text; ``what`` names the data in the message.
+
+    ``model`` is a pydantic model, or what validates a type that is none.
 
     Raises
     ------
     KDError
         Of the class ``error``: the first problem, where it is, and what was expected there.
     """
+    schema = model if isinstance(model, TypeAdapter) else TypeAdapter(model)
     try:
-        if isinstance(data, (str, bytes)):
-            return model.model_validate_json(data)
-        return model.model_validate(data)
+        return schema.validate_json(data) if isinstance(data, (str, bytes)) else schema.validate_python(data)
     except ValidationError as invalid:
         first = invalid.errors(include_url=False)[0]
         where = _brief(".".join(str(part) for part in first["loc"]) or "the whole")

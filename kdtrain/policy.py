@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutput
 
+from kdstore.parsing import ParserPool
 from kdstore.store.manifest import TokenizerRecord
 from kdtrain.losses import SampleLoss
-from kdtrain.losses._parsing import ParserPool
 from kdtrain.losses.fused import LossOut, Targets
 from kdtrain.models import seq2seq
 from kdtrain.models.sampling import evaluating, sample_and_greedy

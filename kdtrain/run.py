@@ -19,6 +19,7 @@ from kdstore.console import note, progress, stdout
 from kdstore.encode.device import resolve_device, resolve_dtype
 from kdstore.encode.teacher import load_seq2seq
 from kdstore.errors import TrainingError, UsageError
+from kdstore.parsing import ParserPool
 from kdstore.store.reader import Store
 from kdtrain import checkpoint, checks
 from kdtrain.config import Config
@@ -27,7 +28,6 @@ from kdtrain.loaders import Needs, make_loaders
 from kdtrain.logs.run_log import RunLog
 from kdtrain.logs.silent import SilentLog
 from kdtrain.losses import SampleLoss
-from kdtrain.losses._parsing import ParserPool
 from kdtrain.mix import Mix
 from kdtrain.models import seq2seq
 from kdtrain.objective import Objective

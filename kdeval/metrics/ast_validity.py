@@ -1,17 +1,15 @@
-"""Share of predictions that parse as Java."""
+"""Share of predictions that parse as Java 8."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import ClassVar
 
-import numpy as np
-
-from kdeval.metrics import METRICS, Direction, Sample, SampleMean, Stats
-from kdtrain.losses._parsing import ParserPool
+from kdeval.metrics import METRICS
+from kdeval.metrics._validity import Validity
+from kdstore.parsing import ParserPool
 
 
 @METRICS.register("ast_validity")
-class AstValidity(SampleMean):
+class AstValidity(Validity):
     """1 when javalang parses the prediction as the statements of a method body, else 0.
 
     The grammar is javalang's, Java 8: switch expressions and text blocks count as invalid. Several lines are
@@ -21,15 +19,12 @@ class AstValidity(SampleMean):
     javalang can take for ever on a text that a model made up. It runs in a process beside this one, which lasts as
     long as one call; a text that it does not decide within `ParserPool`'s limits of time, memory and length is 0.
 
-    >>> AstValidity().values(Sample("1", "", "", prediction="assertEquals(1, f(x));"))
-    (1.0,)
+    >>> AstValidity().parse(["assertEquals(1, f(x));", "assertEquals(1, ;"])
+    [True, False]
     """
 
     name = "ast_validity"
     title = "AST validity"
-    unit = "fraction"
-    range = (0.0, 1.0)
-    direction: ClassVar[Direction] = "higher"
     good_at = 0.9
 
     @property
@@ -37,19 +32,13 @@ class AstValidity(SampleMean):
         """The parser and its version."""
         return f"javalang {version('javalang')}"
 
-    def values(self, sample: Sample) -> tuple[float]:
-        """Whether the prediction parses."""
-        return (float(self.measure([sample])[0, 0]),)
-
-    def measure(self, samples: Sequence[Sample]) -> Stats:
-        """Whether each prediction parses, float64 [N, 1]; equal ones are parsed once.
+    def parse(self, texts: Sequence[str]) -> list[bool]:
+        """Whether javalang accepts each text.
 
         Raises
         ------
         TrainingError
             No process can be started.
         """
-        texts = list({sample.prediction: None for sample in samples})
         with ParserPool() as parsers:
-            valid = dict(zip(texts, parsers.submit(texts).result(), strict=True))
-        return np.array([[valid[sample.prediction]] for sample in samples], np.float64)
+            return parsers.submit(texts).result()

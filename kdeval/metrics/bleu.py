@@ -6,14 +6,21 @@ from typing import ClassVar
 import numpy as np
 from sacrebleu import BLEU
 
-from kdeval.metrics import METRICS, Direction, Inputs, Metric, Sample, Stats
-from kdeval.metrics._text import java_tokens
+from kdeval.metrics import METRICS, Direction, Floats, Summed, Values
+from kdeval.samples import Group, Sample
+from kdeval.text import java_tokens
 
 _ORDERS = 4
+_COUNTS = (
+    *(f"matched_{n}" for n in range(1, _ORDERS + 1)),
+    *(f"predicted_{n}" for n in range(1, _ORDERS + 1)),
+    "predicted_tokens",
+    "expected_tokens",
+)
 
 
 @METRICS.register("bleu")
-class Bleu(Metric):
+class Bleu(Summed):
     """100 BP exp(mean over n <= 4 of log p_n), by sacrebleu, on Java-like tokens.
 
     p_n is the share of the predictions' n-grams that occur in their reference (clipped counts, summed over
@@ -24,7 +31,7 @@ class Bleu(Metric):
     so that a set of very short references can be perfect. Only empty predictions of empty references: 100.
     No prediction with a token, or no match at all: 0.
 
-    >>> Bleu().score([Sample("1", "", reference="f(a, b);", prediction="f(a, b);")]).values
+    >>> Bleu().score([Sample("1", "", reference="f(a, b);", prediction="f(a, b);")])
     {'bleu': 100.0}
     """
 
@@ -33,7 +40,8 @@ class Bleu(Metric):
     unit = "BLEU points"
     range = (0.0, 100.0)
     direction: ClassVar[Direction] = "higher"
-    inputs: ClassVar[Inputs] = "text"
+    inputs: ClassVar[Group] = "text"
+    columns = _COUNTS
     aggregation = "one value for the set, from summed n-gram counts"
 
     def __init__(self) -> None:
@@ -46,20 +54,22 @@ class Bleu(Metric):
         self._bleu.corpus_score([""], [[""]])
         return f"sacrebleu {self._bleu.get_signature()}, pre-tokenised by java_tokens"
 
-    def measure(self, samples: Sequence[Sample]) -> Stats:
+    def measure(self, samples: Sequence[Sample]) -> Floats:
         """Matched n-grams, predicted n-grams (n = 1 to 4), predicted and expected tokens, float64 [N, 10]."""
         return np.array([self._counts(sample) for sample in samples], np.float64)
 
-    def combine(self, stats_NK: Stats) -> dict[str, float]:
+    def of_sums(self, sums_BK: Floats) -> Values:
         """BLEU of the summed counts."""
-        sums = stats_NK.sum(axis=0).astype(int).tolist()
+        return {self.name: np.array([self._score(sums_K) for sums_K in sums_BK.astype(int).tolist()])}
+
+    def _score(self, sums: list[int]) -> float:
         matched, predicted, (length, expected) = sums[:_ORDERS], sums[_ORDERS:-2], sums[-2:]
         if length == expected == 0:
-            return {self.name: 100.0}
+            return 100.0
         score = BLEU.compute_bleu(
             matched, predicted, length, expected, smooth_method="exp", effective_order=True
         ).score
-        return {self.name: min(100.0, score)}  # exp(log(100)) may round up
+        return min(100.0, float(score))  # exp(log(100)) may round up
 
     def _counts(self, sample: Sample) -> list[int]:
         prediction, reference = (" ".join(java_tokens(text)) for text in (sample.prediction, sample.reference))

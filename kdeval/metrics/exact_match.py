@@ -2,8 +2,9 @@
 
 from typing import ClassVar
 
-from kdeval.metrics import METRICS, Direction, Sample, SampleMean
-from kdeval.metrics._text import normalise_space
+from kdeval.metrics import METRICS, Direction, SampleMean
+from kdeval.samples import Sample
+from kdeval.text import normalise_space
 
 
 @METRICS.register("exact_match")

@@ -2,8 +2,9 @@
 
 from typing import ClassVar
 
-from kdeval.metrics import METRICS, Direction, Sample, SampleMean
-from kdeval.metrics._text import java_tokens, overlap_f1
+from kdeval.metrics import METRICS, Direction, SampleMean
+from kdeval.samples import Sample
+from kdeval.text import java_tokens, overlap_f1
 
 
 @METRICS.register("f1")

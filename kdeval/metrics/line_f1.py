@@ -2,8 +2,9 @@
 
 from typing import ClassVar
 
-from kdeval.metrics import METRICS, Direction, Sample, SampleMean
-from kdeval.metrics._text import lines, overlap_f1
+from kdeval.metrics import METRICS, Direction, SampleMean
+from kdeval.samples import Sample
+from kdeval.text import lines, overlap_f1
 
 
 @METRICS.register("line_f1")

@@ -2,17 +2,19 @@
 
 from typing import ClassVar
 
-from kdeval.metrics import METRICS, Direction, Sample, TokenMean
+from kdeval.metrics import METRICS, Direction, TokenMean
+from kdeval.samples import TokenScores
 
 
 @METRICS.register("loss")
 class Loss(TokenMean):
     """- sum of log q(y_t | x, y_<t) / label tokens, in nats.
 
-    Teacher-forced, at temperature 1, the end token included. Undefined (None) for a sample without label
-    tokens.
+    Teacher-forced, at temperature 1, the end token included. Undefined without label tokens.
 
-    >>> Loss().score([Sample("1", "", "", "", token_count=2, nll_sum=3.0)]).values
+    >>> from kdeval.samples import Sample
+    >>> tokens = TokenScores(nll=[1.0, 2.0], confidence=[0.5, 0.4], correct=[True, False], critical={})
+    >>> Loss().score([Sample("1", tokens=tokens)])
     {'loss': 1.5}
     """
 
@@ -22,6 +24,6 @@ class Loss(TokenMean):
     range = (0.0, None)
     direction: ClassVar[Direction] = "lower"
 
-    def total(self, sample: Sample) -> float:
+    def total(self, tokens: TokenScores) -> float:
         """Negative log-probability of the reference, in nats."""
-        return sample.nll_sum
+        return sum(tokens.nll)

@@ -1,9 +1,11 @@
 """Perplexity of the reference under the model."""
 
-import math
 from typing import ClassVar
 
-from kdeval.metrics import METRICS, Direction, Sample, Stats, TokenMean
+import numpy as np
+
+from kdeval.metrics import METRICS, Direction, Floats, TokenMean, Values
+from kdeval.samples import TokenScores
 
 _MAX_NATS = 700.0  # exp() overflows just above
 
@@ -12,11 +14,13 @@ _MAX_NATS = 700.0  # exp() overflows just above
 class Perplexity(TokenMean):
     """exp(loss): among how many tokens the model hesitates, on geometric average.
 
-    The loss is the cross-entropy of `kdeval.metrics.loss`, taken as at most 700 nats. Undefined (None) for a
-    sample without label tokens.
+    The loss is the cross-entropy of `kdeval.metrics.loss`, taken as at most 700 nats per token. Undefined without
+    label tokens.
 
-    >>> Perplexity().score([Sample("1", "", "", "", token_count=2, nll_sum=0.0)]).values
-    {'perplexity': 1.0}
+    >>> from kdeval.samples import Sample
+    >>> tokens = TokenScores(nll=[0.5, 1.5], confidence=[0.6, 0.4], correct=[True, False], critical={})
+    >>> round(Perplexity().score([Sample("1", tokens=tokens)])["perplexity"], 3)  # e
+    2.718
     """
 
     name = "perplexity"
@@ -26,18 +30,10 @@ class Perplexity(TokenMean):
     direction: ClassVar[Direction] = "lower"
     aggregation = "exp of the mean over the label tokens of all samples"
 
-    def total(self, sample: Sample) -> float:
+    def total(self, tokens: TokenScores) -> float:
         """Negative log-probability of the reference, in nats."""
-        return sample.nll_sum
+        return sum(tokens.nll)
 
-    def combine(self, stats_NK: Stats) -> dict[str, float]:
+    def of_sums(self, sums_BK: Floats) -> Values:
         """Exp of the mean."""
-        return {self.name: _exp(super().combine(stats_NK)[self.name])}
-
-    def per_sample(self, stats_NK: Stats) -> list[float | None]:
-        """Exp of each sample's own mean."""
-        return [None if nats is None else _exp(nats) for nats in super().per_sample(stats_NK)]
-
-
-def _exp(nats: float) -> float:
-    return math.exp(min(nats, _MAX_NATS))
+        return {name: np.exp(np.minimum(mean_B, _MAX_NATS)) for name, mean_B in super().of_sums(sums_BK).items()}

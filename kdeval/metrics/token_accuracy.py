@@ -2,7 +2,8 @@
 
 from typing import ClassVar
 
-from kdeval.metrics import METRICS, Direction, Sample, TokenMean
+from kdeval.metrics import METRICS, Direction, TokenMean
+from kdeval.samples import TokenScores
 
 
 @METRICS.register("token_accuracy")
@@ -10,10 +11,12 @@ class TokenAccuracy(TokenMean):
     """Label tokens that have the highest logit, given the true tokens before them, / label tokens.
 
     Teacher-forced: it says nothing of the text the model writes by itself. The end token counts. Undefined
-    (None) for a sample without label tokens.
+    without label tokens.
 
-    >>> TokenAccuracy().score([Sample("1", "", "", "", token_count=4, token_correct=3)]).values
-    {'token_accuracy': 0.75}
+    >>> from kdeval.samples import Sample
+    >>> tokens = TokenScores(nll=[0.1, 2.0], confidence=[0.9, 0.4], correct=[True, False], critical={})
+    >>> TokenAccuracy().score([Sample("1", tokens=tokens)])
+    {'token_accuracy': 0.5}
     """
 
     name = "token_accuracy"
@@ -22,6 +25,6 @@ class TokenAccuracy(TokenMean):
     range = (0.0, 1.0)
     direction: ClassVar[Direction] = "higher"
 
-    def total(self, sample: Sample) -> float:
+    def total(self, tokens: TokenScores) -> float:
         """Label tokens ranked first."""
-        return sample.token_correct
+        return sum(tokens.correct)

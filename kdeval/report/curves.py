@@ -1,15 +1,22 @@
-"""Loss curves from ``step_metrics.csv`` (training) and ``training_metrics.csv`` (validation)."""
+"""Curves of a training run: losses, the validator's scores, weights of the components, and the schedule.
+
+They come from ``step_metrics.csv`` (training) and ``training_metrics.csv`` (validation); `kdtrain.logs.columns` has
+the columns.
+"""
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from kdstore.errors import InputError
-from kdtrain.logs.columns import METRICS_FILE, STEP_FILE
+from kdtrain.logs.columns import METRICS_FILE, STEP_FILE, components_of, metrics_columns
 
+MOST: Final = 40  # curves of a kind
 _TRAIN_TOTAL, _VAL_TOTAL = "total_loss_weighted", "val_loss"
+_SCHEDULE: Final = ("learning_rate", "temperature")
 _LARGEST = 1e100  # so that sums and differences of numbers stay finite
 
 Points = list[tuple[float, float]]
@@ -17,7 +24,7 @@ Points = list[tuple[float, float]]
 
 @dataclass
 class Curve:
-    """One loss over optimizer steps: (step, value) of the training batches and of the validations."""
+    """One number over optimizer steps: (step, value) of the training batches and of the validations."""
 
     name: str
     train: Points = field(default_factory=list)
@@ -29,34 +36,79 @@ class Curve:
         label, points = ("validation", self.val) if len(self.val) > 1 else ("training", self.train or self.val)
         return label, points[0][1], points[-1][1]
 
+    @property
+    def steps(self) -> float:
+        """The last step."""
+        return max(step for step, _ in (*self.train, *self.val))
 
-def read_curves(run: Path) -> list[Curve]:
-    """The total loss, then every component, of the run in ``run``; each has at least one point.
+    @property
+    def is_constant(self) -> bool:
+        """Whether it never changes."""
+        return len({value for _, value in (*self.train, *self.val)}) <= 1
+
+
+@dataclass(frozen=True)
+class Curves:
+    """All curves of a run, each with at least one point; the first of ``losses`` is the total."""
+
+    losses: list[Curve]
+    scores: list[Curve]
+    weights: list[Curve]
+    schedule: list[Curve]
+
+    @property
+    def moving_weights(self) -> list[Curve]:
+        """All weights, where any of them changes."""
+        return [] if all(curve.is_constant for curve in self.weights) else self.weights
+
+    @property
+    def constants(self) -> list[str]:
+        """What did not change, with its value."""
+        weights = [] if self.moving_weights else [(f"weight of {curve.name}", curve) for curve in self.weights]
+        schedule = [(curve.name.replace("_", " "), curve) for curve in self.schedule if curve.is_constant]
+        return [f"{name} {(curve.train or curve.val)[0][1]:g}" for name, curve in (*weights, *schedule)]
+
+    @property
+    def components(self) -> list[str]:
+        """The loss components."""
+        return [curve.name.removesuffix("_loss") for curve in self.losses[1:]]
+
+    @property
+    def temperatures(self) -> tuple[float, float] | None:
+        """The lowest and the highest temperature of the steps; None where they do not say."""
+        found = [value for curve in self.schedule if curve.name == "temperature" for _, value in curve.train]
+        return (min(found), max(found)) if found else None
+
+
+def read_curves(run: Path) -> Curves | None:
+    """The curves of the run in ``run``; None where no training left its tables there.
 
     ``loss`` is the total with weights, and ``<c>_loss`` a component's mean before its weight. Other columns, and
-    empty cells, are ignored.
+    empty cells, are ignored; so is what comes after 40 curves of a table.
 
     Raises
     ------
     InputError
-        A file or a needed column is missing, it is no CSV in UTF-8, a cell is not a finite number of at most
-        1e100, or there is no loss at all.
+        One of the two files, or a needed column is missing, it is no CSV in UTF-8, a cell is not a finite number of
+        at most 1e100, or there is no loss at all.
     """
-    curves = {"loss": Curve("loss")}
-    for name, step, value in _losses(run / STEP_FILE, _TRAIN_TOTAL):
-        curves.setdefault(name, Curve(name)).train.append((step, value))
-    for name, step, value in _losses(run / METRICS_FILE, _VAL_TOTAL):
-        curves.setdefault(name, Curve(name)).val.append((step, value))
-    loss = curves["loss"]
+    if not (run / STEP_FILE).exists() and not (run / METRICS_FILE).exists():
+        return None
+    kinds: dict[str, dict[str, Curve]] = {"loss": {"loss": Curve("loss")}, "score": {}, "weight": {}, "schedule": {}}
+    for kind, name, step, value in _cells(run / STEP_FILE, _TRAIN_TOTAL):
+        kinds[kind].setdefault(name, Curve(name)).train.append((step, value))
+    for kind, name, step, value in _cells(run / METRICS_FILE, _VAL_TOTAL):
+        kinds[kind].setdefault(name, Curve(name)).val.append((step, value))
+    loss = kinds["loss"]["loss"]
     if not loss.train and not loss.val:
         raise InputError(
             f"Expected at least one row with a loss in {run / STEP_FILE}. Got none. Train for a step at least."
         )
-    return list(curves.values())
+    return Curves(*(list(curves.values())[:MOST] for curves in kinds.values()))
 
 
-def _losses(path: Path, total: str) -> Iterator[tuple[str, float, float]]:
-    """Name, step and value of every loss in a table whose column ``total`` is the total loss."""
+def _cells(path: Path, total: str) -> Iterator[tuple[str, str, float, float]]:
+    """Kind and name of the curve, step and value of each cell of a table whose column ``total`` is the total loss."""
     if not path.is_file():
         raise InputError(f"Expected {path}. Got nothing there. Name the run directory of a `kdtrain` run.")
     try:
@@ -69,25 +121,34 @@ def _losses(path: Path, total: str) -> Iterator[tuple[str, float, float]]:
                     f"Expected the columns step and {total} in {path}. Got none called {missing[0]!r}. "
                     "Name the run directory of a `kdtrain` run."
                 )
-            names = {column: name for column in columns if (name := _curve_of(column, total))}
+            curves = _curves_of(columns, total)
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
-                for column, name in names.items():
+                for column, curve in curves.items():
                     if row[column]:
-                        yield name, _number(row["step"], where, "step"), _number(row[column], where, column)
+                        yield *curve, _number(row["step"], where, "step"), _number(row[column], where, column)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"Expected CSV in UTF-8 in {path}. Got: {error}. Restore the file.") from None
 
 
-def _curve_of(column: str, total: str) -> str | None:
-    """The curve that a column belongs to; None for what is no loss of its own."""
-    if column == total:
-        return "loss"
-    if total == _TRAIN_TOTAL and column.endswith("_loss_raw") and column != "total_loss_raw":
-        return column.removesuffix("_raw")
-    if total == _VAL_TOTAL and column.startswith("val_") and column.endswith("_loss"):
-        return column.removeprefix("val_")
-    return None
+def _curves_of(columns: Iterable[str], total: str) -> dict[str, tuple[str, str]]:
+    """Kind and name of the curve that a column belongs to, for those that belong to any."""
+    names = list(dict.fromkeys(columns))
+    components = components_of(names)
+    if total == _TRAIN_TOTAL:
+        found = {name: ("loss", f"{name.removesuffix('_loss_raw')}_loss") for name in names if _is_raw(name)}
+        found |= {f"{name}_weight": ("weight", name) for name in components if f"{name}_weight" in names}
+        found |= {name: ("schedule", name) for name in _SCHEDULE if name in names}
+    else:
+        validated = [name for name in names if name.startswith("val_") and name.endswith("_loss") and name != total]
+        found = {name: ("loss", name.removeprefix("val_")) for name in validated}
+        known = {*metrics_columns(components, []), *validated}
+        found |= {name: ("score", name) for name in names if name not in known}
+    return {total: ("loss", "loss"), **dict(list(found.items())[: 3 * MOST])}
+
+
+def _is_raw(column: str) -> bool:
+    return column.endswith("_loss_raw") and column not in ("_loss_raw", "total_loss_raw")
 
 
 def _number(text: str | None, where: str, column: str) -> float:

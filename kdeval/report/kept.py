@@ -1,14 +1,17 @@
-"""How true a store's signal is to its teacher, from what its manifest says."""
+"""How true a store's signal is to its teacher, from what its manifest says: all settings that were tried."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from kdeval.report.wording import cut
 from kdstore.store.manifest import CodecRecord, Fidelity
 
 _LOSS = "kl"
 _SIZES = (1e-3, 1e9)  # bytes of a label token that a chart can show; a manifest may say anything
+_LONGEST = 160
+_MOST = 60  # settings, and temperatures
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Angles against bytes at one temperature: points by codec, each from few bytes to many."""
+    """Angles against bytes at one temperature: points by codec in the order of names, each from few bytes to many."""
 
     temperature: float
     series: dict[str, list[Point]]
@@ -55,8 +58,8 @@ def kept(codec: CodecRecord | None) -> Kept | None:
     records = [record for record in codec.fidelity if record.divergence == _LOSS] if codec else []
     if not codec or not records:
         return None
-    temperatures = sorted({record.temperature for record in records})
-    settings = [list(group) for _, group in groupby(records, key=_identity)]
+    temperatures = sorted({record.temperature for record in records})[:_MOST]
+    settings = [list(group) for _, group in groupby(records, key=_identity)][:_MOST]
     first = records[0]
     return Kept(
         temperatures=[f"{T:g}" for T in temperatures],
@@ -64,26 +67,27 @@ def kept(codec: CodecRecord | None) -> Kept | None:
         basis=(
             f"Measured before the store was written, on {first.positions:,} label tokens that the codec was not "
             f"fitted on, in batches of at least {first.batch_positions:,}. Angles are between gradients of "
-            f"{first.reference}, {first.reference_kl:.3g} nats from the teacher."
+            f"{cut(first.reference, _LONGEST)}, {first.reference_kl:.3g} nats from the teacher."
         ),
         charts=list(_charts(records, temperatures, codec)) if len(settings) > 1 else [],
     )
+
+
+def settings_label(codec: str, settings: dict[str, Any]) -> str:
+    """A codec with its settings."""
+    told = ", ".join(f"{key} = {value}" for key, value in settings.items())
+    return cut(f"{codec} ({told})" if told else codec, _LONGEST)
 
 
 def _identity(record: Fidelity) -> tuple[str, dict[str, Any]]:
     return record.codec, record.settings
 
 
-def _label(record: Fidelity) -> str:
-    settings = ", ".join(f"{key} = {value}" for key, value in record.settings.items())
-    return f"{record.codec} ({settings})" if settings else record.codec
-
-
 def _row(records: Sequence[Fidelity], temperatures: Sequence[float], stored: bool) -> KeptRow:
     by_temperature = {record.temperature: record for record in records}
     found = [by_temperature.get(T) for T in temperatures]
     return KeptRow(
-        setting=_label(records[0]),
+        setting=settings_label(records[0].codec, records[0].settings),
         size=f"{records[0].bytes_per_token:,.4g}",
         angles=["" if record is None else f"{record.angle_deg:.3g}" for record in found],
         kls=["" if record is None or record.kl_mean is None else f"{record.kl_mean:.2g}" for record in found],
@@ -94,11 +98,12 @@ def _row(records: Sequence[Fidelity], temperatures: Sequence[float], stored: boo
 def _charts(records: Sequence[Fidelity], temperatures: Sequence[float], codec: CodecRecord) -> Iterator[Tradeoff]:
     for temperature in temperatures:
         series: dict[str, list[Point]] = {}
-        for record in sorted(records, key=lambda record: record.bytes_per_token):
+        for record in sorted(records, key=lambda record: (record.codec, record.bytes_per_token))[: _MOST**2]:
             possible = _SIZES[0] <= record.bytes_per_token <= _SIZES[1] and 0 <= record.angle_deg <= 180
             if record.temperature == temperature and possible:
                 stored = _identity(record) == (codec.name, codec.config)
-                point = Point(record.bytes_per_token, record.angle_deg, _label(record), stored)
-                series.setdefault(record.codec, []).append(point)
+                label = settings_label(record.codec, record.settings)
+                point = Point(record.bytes_per_token, record.angle_deg, label, stored)
+                series.setdefault(cut(record.codec, _LONGEST), []).append(point)
         if series:
             yield Tradeoff(temperature, series)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from kdeval.report.chart import line_chart, tradeoff_chart
+from kdeval.report.chart import line_chart, reliability_chart, series_chart, swatch, tradeoff_chart
 from kdeval.report.gather import Report
+from kdeval.report.strip import strip_chart
+from kdeval.report.wording import brief_hash, ends, number, sentence
 
 _MARKDOWN = ".md.jinja"
 
@@ -35,8 +37,26 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"chart": line_chart, "tradeoff": tradeoff_chart, "fence": _fence, "cell": _cell}
+    environment.filters |= {
+        "chart": line_chart,
+        "series": series_chart,
+        "swatch": swatch,
+        "tradeoff": tradeoff_chart,
+        "reliability": reliability_chart,
+        "strip": strip_chart,
+        "number": number,
+        "ends": ends,
+        "capitalise": sentence,
+        "brief": _brief,
+        "fence": _fence,
+        "cell": _cell,
+    }
     return environment
+
+
+def _brief(text: str) -> str:
+    """The beginning of a checksum; other texts as they are."""
+    return brief_hash(text) if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
 def _fence(text: str) -> str:

@@ -37,6 +37,10 @@ class Tokenizer:
                 f"Expected a tokenizer at {source}. Got: {first_line(error)} Give a local directory, or download "
                 "it where there is a network."
             ) from None
+        files = backend.vocab_files_names.values()
+        if Path(source).is_dir() and not any((Path(source) / name).is_file() for name in files):
+            # Without one the library makes up a vocabulary in which nearly all is unknown.
+            raise ModelError(f"Expected a tokenizer in {source}. Got none of its files {', '.join(sorted(files))}.")
         if not backend.is_fast or backend.pad_token_id is None or backend.eos_token_id is None:
             raise ModelError(f"Expected a fast tokenizer with pad and end tokens at {source}. Got {type(backend)}.")
         # Truncation set by an earlier owner is saved with the tokenizer and would change its hash.

@@ -32,7 +32,12 @@ class JavaAssertion(Task):
     text_columns = ("assertion", "repo", "path")
     target_column = "assertion"
     losses = ("ce", "kl")
-    metrics = ("exact_match", "f1", "line_f1", "bleu", "ast_validity", "token_accuracy", "loss", "perplexity")
+    metrics = (
+        "code_quality", "semantic_similarity", "knowledge_retention", "exact_match", "f1", "codebleu", "pans",
+        "ast_validity", "tree_sitter_validity", "javac_validity", "bleu", "edit_similarity", "line_f1",
+        "assertion_kind", "length_ratio", "code_quality_semantic", "output_agreement", "token_accuracy",
+        "critical_token_accuracy", "loss", "perplexity", "calibration", "kl", "top1_agreement",
+    )  # fmt: skip
 
     def example(self, record: Record) -> Example:
         """Turn a record of either key set into an example.

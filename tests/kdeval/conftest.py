@@ -19,6 +19,7 @@ from kdstore.schema import RaggedText, RaggedTokens, Schema
 from kdstore.store.manifest import CodecRecord, Head, Limits, Segment, TeacherRecord, TokenizerRecord
 from kdstore.store.writer import begin, finalize, prepare, write_part
 
+from ..encoders import sentence_encoder
 from ..random_t5 import save_random_t5
 
 ROWS = 37  # more than one window of 32 batches of one row
@@ -136,6 +137,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokeniz
     prompts = [f"{method}\nvoid test() {{" for method in focal]
     store = write_store(root / "val.kd", tokenizer, prompts, assertions)
     return World(make_model(root / "run" / "final_model", len(tokenizer), tokenizer), store, raw, assertions)
+
+
+@pytest.fixture(scope="session")
+def encoder() -> str:
+    return sentence_encoder()
 
 
 METRIC_NAMES = ["exact_match", "f1", "bleu", "token_accuracy", "loss", "ast_validity"]

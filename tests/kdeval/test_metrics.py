@@ -1,22 +1,25 @@
 """Each metric against values computed by hand, and properties that hold for any text."""
 
+import json
 import math
+from pathlib import Path
+from statistics import fmean
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sacrebleu import BLEU
+from sacrebleu import corpus_bleu
 
-from kdeval.metrics import METRICS, Sample
-from kdeval.metrics._text import java_tokens, lines, overlap_f1
+from kdeval.metrics import METRICS
+from kdeval.samples import Sample
+from kdeval.text import java_tokens, lines, overlap_f1
 
+PAIRS = [json.loads(line) for line in (Path(__file__).parent / "pairs.jsonl").read_text("utf-8").splitlines()]
 JAVA_LIKE = st.text(alphabet="ab1 .,;(){}[]<>=+-\"'\\u@\n/*", max_size=40) | st.text(max_size=30)
 
 
 def value(name: str, *pairs: tuple[str, str]) -> dict[str, float]:
-    return (
-        METRICS.get(name)().score([Sample("1", "", reference, prediction) for reference, prediction in pairs]).values
-    )
+    return METRICS.get(name)().score([Sample("1", "", reference, prediction) for reference, prediction in pairs])
 
 
 @pytest.mark.parametrize(
@@ -28,6 +31,8 @@ def value(name: str, *pairs: tuple[str, str]) -> dict[str, float]:
         ("() -> A::b", ["(", ")", "->", "A", "::", "b"]),
         ('"open', ['"', "open"]),
         ("größe_1$ .5", ["größe_1$", ".5"]),
+        ('f("""\n  a "b" \\""" // c\n""", 1)', ["f", "(", '"""\n  a "b" \\""" // c\n"""', ",", "1", ")"]),
+        ('"""\nf(1', ['""', '"', "f", "(", "1"]),
         (" \n", []),
     ],
 )
@@ -77,32 +82,53 @@ def test_bleu_by_hand() -> None:
     assert value("bleu", ("f(a, c)", "f(a, b)"))["bleu"] == pytest.approx(expected)
 
 
-def test_bleu_agrees_with_sacrebleu_over_a_corpus() -> None:
-    pairs = [("assertTrue(a.b());", "assertTrue(a.c());"), ("assertNull(x);", "assertNull(x, y);"), ("f();", "")]
-    texts = [[" ".join(java_tokens(text)) for text in side] for side in zip(*pairs, strict=True)]
-    expected = BLEU(tokenize="none", force=True).corpus_score(texts[1], [texts[0]]).score
-    assert value("bleu", *pairs)["bleu"] == pytest.approx(expected)
+REAL = [(pair["reference"], pair["prediction"]) for pair in PAIRS]
+SOME = [("assertTrue(a.b());", "assertTrue(a.c());"), ("assertNull(x);", "assertNull(x, y);"), ("f();", "")]
+
+
+@pytest.mark.parametrize("pairs", [SOME, REAL], ids=["short", "real"])
+def test_bleu_agrees_with_sacrebleu_over_a_corpus(pairs: list[tuple[str, str]]) -> None:
+    references, predictions = ([" ".join(java_tokens(text)) for text in side] for side in zip(*pairs, strict=True))
+    expected = corpus_bleu(predictions, [references], tokenize="none", force=True).score
+    assert value("bleu", *pairs)["bleu"] == pytest.approx(expected, rel=1e-12)
     assert "tok:none" in METRICS.get("bleu")().implementation
 
 
-def test_token_metrics() -> None:
-    samples = [
-        Sample("1", "", "", "", token_count=4, token_correct=3, nll_sum=2.0),
-        Sample("2", "", "", "", token_count=1, token_correct=0, nll_sum=3.0),
-        Sample("3", "", "", ""),
+def overlap(predicted: list[str], expected: list[str]) -> list[float]:
+    """F1, precision and recall of two bags, by striking out what is found."""
+    left, shared = list(expected), 0
+    for item in predicted:
+        if item in left:
+            left.remove(item)
+            shared += 1
+    precision, recall = shared / len(predicted), shared / len(expected)
+    return [2 * precision * recall / (precision + recall) if shared else 0.0, precision, recall]
+
+
+def test_f1_agrees_with_striking_out_tokens() -> None:
+    each = [overlap(java_tokens(prediction), java_tokens(reference)) for reference, prediction in REAL]
+    assert [*value("f1", *REAL).values()] == pytest.approx([fmean(column) for column in zip(*each, strict=True)])
+
+
+def test_line_f1_agrees_with_striking_out_lines() -> None:
+    # The pairs are one line each: a page of eight on either side, shifted by three so that some lines are shared.
+    pages = [
+        (
+            "\n".join(row[0] for row in REAL[start : start + 8]),
+            "\n".join(row[0] for row in REAL[start + 3 : start + 11]),
+        )
+        for start in range(len(REAL) - 11)
     ]
-    accuracy = METRICS.get("token_accuracy")().score(samples)
-    assert (accuracy.values, accuracy.per_sample) == ({"token_accuracy": 0.6}, [0.75, 0.0, None])
-    loss = METRICS.get("loss")().score(samples)
-    assert (loss.values, loss.per_sample) == ({"loss": 1.0}, [0.5, 3.0, None])
-    perplexity = METRICS.get("perplexity")().score(samples)
-    assert perplexity.values == {"perplexity": pytest.approx(math.e)}
-    assert perplexity.per_sample == [pytest.approx(math.exp(0.5)), pytest.approx(math.exp(3.0)), None]
+    each = [overlap(prediction.split("\n"), reference.split("\n")) for reference, prediction in pages]
+    assert [*value("line_f1", *pages).values()] == pytest.approx(
+        [fmean(column) for column in zip(*each, strict=True)]
+    )
 
 
-def test_perplexity_of_an_absurd_loss_is_finite() -> None:
-    samples = [Sample("1", "", "", "", token_count=1, nll_sum=1e6)]
-    assert math.isfinite(METRICS.get("perplexity")().score(samples).values["perplexity"])
+def test_exact_match_agrees_with_equal_words() -> None:
+    equal = sum(reference.split() == prediction.split() for reference, prediction in REAL)
+    assert value("exact_match", *REAL) == {"exact_match": equal / len(REAL)}
+    assert equal
 
 
 @settings(max_examples=100)

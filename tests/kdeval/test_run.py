@@ -12,7 +12,16 @@ import torch
 from transformers import T5ForConditionalGeneration
 
 from kdeval.data import RawRows
-from kdeval.results import PREDICTIONS, SUMMARY, read_predictions, read_results
+from kdeval.predict import load_model
+from kdeval.results import (
+    COMPARISON,
+    PREDICTIONS,
+    SAMPLES_TABLE,
+    STATISTICS,
+    SUMMARY,
+    read_predictions,
+    read_results,
+)
 from kdstore.errors import (
     CapabilityError,
     CorruptStoreError,
@@ -28,21 +37,23 @@ from .conftest import METRIC_NAMES, OUTPUT_TOKENS, ROWS, assert_fails, invoke, m
 
 
 def predictions(directory: Path) -> list[str]:
-    return [sample.prediction for sample in read_predictions(directory)]
+    return [sample.prediction for sample in read_predictions(directory / PREDICTIONS)]
 
 
 def test_files(world, evaluated, tmp_path):
     results = evaluated()
-    samples = list(read_predictions(tmp_path / "run"))
+    samples = list(read_predictions(tmp_path / "run" / PREDICTIONS))
     assert [sample.id for sample in samples] == [f"row-{index}" for index in range(ROWS)]
     assert [sample.reference for sample in samples] == world.assertions
     assert samples[3].prompt.endswith("void test() {")
     assert (samples[0].repo, samples[0].path) == ("demo", "src/DemoTest.java")
-    assert set(samples[0].scores) == set(METRIC_NAMES) - {"bleu"}
+    assert {*METRIC_NAMES} <= {*samples[0].scores}
+    assert samples[0].teacher_scores["exact_match"] == 1.0
     assert read_results(tmp_path / "run") == results
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {PREDICTIONS, SUMMARY}
-    content = (tmp_path / "run" / PREDICTIONS).read_bytes()
-    assert results.predictions_sha256 == hashlib.sha256(content).hexdigest()
+    files = {PREDICTIONS, SUMMARY, SAMPLES_TABLE, COMPARISON, STATISTICS}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == files
+    for name, checksum in ((PREDICTIONS, results.predictions_sha256), (STATISTICS, results.statistics_sha256)):
+        assert checksum == hashlib.sha256((tmp_path / "run" / name).read_bytes()).hexdigest()
 
 
 def test_summary(world, evaluated):
@@ -51,6 +62,8 @@ def test_summary(world, evaluated):
     assert results.data.fingerprint == store.manifest.content_sha256
     assert (results.data.rows, results.data.tokens) == (ROWS, store.manifest.label_tokens)
     assert list(results.metrics) == METRIC_NAMES
+    assert results.speed.rows == ROWS
+    assert results.speed.tokens > 0
     assert results.settings.max_output_tokens == OUTPUT_TOKENS
     assert results.settings.device == "cpu"
     assert results.versions["torch"] == torch.__version__
@@ -120,7 +133,8 @@ def test_beams(evaluated, tmp_path):
 
 def test_long_prompts_lose_their_start(world, tokenizer):
     limits = Limits(max_input_tokens=6, max_output_tokens=4, overlong="truncate")
-    item = next(RawRows(world.raw, world.model, len(tokenizer), limits, "java_assertion").items())
+    model = load_model(world.model, "cpu", 1)
+    item = next(RawRows(world.raw, model, limits, "java_assertion").items())
     whole = tokenizer(item.prompt).input_ids
     assert item.input_ids == whole[-6:]
     assert len(item.label_ids) == 4
@@ -225,8 +239,8 @@ def test_command_prints_a_table_and_writes_beside_the_model(world):
     assert (world.model.parent / SUMMARY).is_file()
 
 
-def test_command_prints_json(world, tmp_path):
-    arguments = ("--limit", 3, "--json", "--into", tmp_path, "--device", "cpu", "--batch-size", 2)
+def test_command_prints_json(world, encoder, tmp_path):
+    arguments = ("--limit", 3, "--json", "--into", tmp_path, "--device", "cpu", "--embedding-model", encoder)
     result = invoke("run", world.model, "--data", world.store, *arguments)
     assert json.loads(result.stdout) == json.loads((tmp_path / SUMMARY).read_text())
 

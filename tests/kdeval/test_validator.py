@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
-from kdeval.metrics import METRICS, Sample
-from kdeval.results import Settings, read_predictions
+from kdeval.metrics import METRICS
+from kdeval.results import PREDICTIONS, Settings, read_predictions
 from kdeval.run import evaluate
+from kdeval.samples import Sample
 from kdeval.validator import JavaValidator
 from kdstore.errors import EmptyInputError, MismatchError, UnknownNameError
 from kdstore.store.reader import Store
@@ -22,7 +23,7 @@ from kdtrain.validators import VALIDATORS
 from .conftest import OUTPUT_TOKENS, ROWS, write_store
 
 CHEAP = ("exact_match", "f1", "bleu")
-ALL = ("exact_match", "f1", "line_f1", "bleu", "ast_validity")
+ALL = ("exact_match", "f1", "bleu", "line_f1", "codebleu", "pans", "edit_similarity", "ast_validity")
 LEVEL = "a<b> c = x -> {"
 ENDLESS = f"{LEVEL * 40}]{'};' * 40}"  # javalang has 2 ** 40 attempts at it
 PAIRS = [
@@ -63,7 +64,7 @@ def test_an_unknown_validator_is_answered_with_a_near_one() -> None:
 def test_numbers_are_those_of_the_metrics() -> None:
     found = JavaValidator(enhanced=True).score(*zip(*PAIRS, strict=True))
     samples = [Sample("", "", reference, prediction) for prediction, reference in PAIRS]
-    expected = {name: METRICS.get(name)().score(samples).values[name] for name in ALL}
+    expected = {name: METRICS.get(name)().score(samples)[name] for name in ALL}
     assert found == expected
     low, high = (JavaValidator(enhanced=True).score([text] * 2, ["fail();"] * 2) for text in ("x y", "fail();"))
     assert all(low[name] < found[name] < high[name] for name in ALL)
@@ -89,7 +90,7 @@ def test_a_student_scores_in_training_as_in_an_evaluation(world, student, evalua
     results = evaluated(metrics=list(ALL), limit=limit)
     with torch.autocast("cpu", torch.bfloat16):  # as training may run; an evaluation is in float32
         written, references = write(model, tokenizer, validation(Store(world.store)), OUTPUT_TOKENS, limit or ROWS)
-    assert written == [sample.prediction for sample in read_predictions(tmp_path / "run")]
+    assert written == [sample.prediction for sample in read_predictions(tmp_path / "run" / PREDICTIONS)]
     assert len(set(written)) > 1
     assert references == world.assertions[:limit]
     found = JavaValidator(enhanced=True).score(written, references)
@@ -107,7 +108,7 @@ def test_the_models_own_generation_config_counts_as_in_an_evaluation(world, stud
     for one in (model, tokenizer):
         one.save_pretrained(tmp_path / "model")
     evaluate(tmp_path / "model", world.store, tmp_path / "run", Settings(device="cpu", limit=9), ["f1"])
-    assert written == [sample.prediction for sample in read_predictions(tmp_path / "run")]
+    assert written == [sample.prediction for sample in read_predictions(tmp_path / "run" / PREDICTIONS)]
 
 
 def test_references_are_whole_where_labels_are_cut(tokenizer, student, tmp_path) -> None:

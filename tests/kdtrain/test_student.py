@@ -9,9 +9,9 @@ import torch
 from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
+from kdstore.parsing import ParserPool
 from kdstore.store.manifest import TokenizerRecord
 from kdtrain.losses import LOSSES
-from kdtrain.losses._parsing import ParserPool
 from kdtrain.models import seq2seq
 from kdtrain.models.sampling import sample_key
 from kdtrain.policy import Policy

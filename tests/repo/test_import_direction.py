@@ -20,7 +20,7 @@ PACKAGES = ("kdstore", "kdtrain", "kdeval")  # a package imports only itself and
 STEPS: dict[str, tuple[set[str], ...]] = {
     "kdstore": (
         {"errors"},
-        {"registry", "schema", "validation", "console", "java"},
+        {"registry", "schema", "validation", "console", "java", "parsing"},
         {"sources"},
         {"tasks", "codecs"},
         {"store"},
@@ -31,7 +31,7 @@ STEPS: dict[str, tuple[set[str], ...]] = {
         {"cli"},
     ),
     "kdtrain": ({"stream", "losses", "models"}, {"*"}, {"commands"}, {"cli"}, {"__main__"}),
-    "kdeval": ({"metrics"}, {"*"}, {"report"}, {"commands"}, {"cli"}),
+    "kdeval": ({"samples", "text"}, {"metrics"}, {"*"}, {"report"}, {"commands"}, {"cli"}),
 }
 HEAVY = {"torch", "transformers", "sentence_transformers"}
 MAY_BE_HEAVY = ("kdstore.codecs", "kdstore.fidelity", "kdstore.encode", "kdstore.importers")

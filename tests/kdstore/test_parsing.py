@@ -14,7 +14,7 @@ from multiprocessing import resource_tracker
 import pytest
 
 from kdstore.errors import TrainingError
-from kdtrain.losses._parsing import MAX_CHARACTERS, ParserPool
+from kdstore.parsing import MAX_CHARACTERS, ParserPool
 
 JAVA, OTHER = "assertEquals(1, f(x));", "assertEquals(1, ;"
 LEVEL = "a<b> c = x -> {"
@@ -152,7 +152,7 @@ def test_without_files_training_ends_with_one_line() -> None:
 
 def test_workers_end_when_their_parent_is_killed() -> None:
     code = f"""
-from kdtrain.losses._parsing import ParserPool
+from kdstore.parsing import ParserPool
 pool = ParserPool(workers=2, limit_s=3600)
 print(pool.submit([{JAVA!r}] * 9).result(), flush=True)
 pending = pool.submit([{ENDLESS!r}])

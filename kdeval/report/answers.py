@@ -1,0 +1,152 @@
+"""What a report says in sentences that can be quoted: no difference is one where its interval spans 0."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from kdeval.report.confusion import Confusion
+from kdeval.report.curves import Curves
+from kdeval.report.evaluation import Evaluation
+from kdeval.report.groups import Breakdown, GroupLine
+from kdeval.report.rivals import Rival
+from kdeval.report.table import MetricRow
+from kdeval.report.wording import cut, percent, plural, sentence, with_interval
+from kdeval.results import Value
+
+HEADLINES: Final = (
+    "code_quality", "semantic_similarity", "knowledge_retention", "exact_match", "f1", "ast_validity", "loss",
+)  # fmt: skip
+_TILES: Final = 7
+_WORDS: Final = {"better": "better than", "worse": "worse than"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question of the report, the section that has more, and what can be said in short."""
+
+    question: str
+    anchor: str
+    sentences: list[str]
+
+
+def headlines(rows: list[MetricRow]) -> list[MetricRow]:
+    """The metrics that come first; of other tasks the first ones."""
+    whole = {row.name: row for row in rows if not row.part}
+    return [whole[name] for name in HEADLINES if name in whole] or list(whole.values())[:_TILES]
+
+
+def how_good(student: Evaluation, first: list[MetricRow], teacher: Rival, baseline: Rival) -> Iterator[str]:
+    """Values, thresholds, and what can be said against teacher and baseline."""
+    who = student.subject
+    for row in first[:2]:
+        yield _value(student, row)
+    for row in first[:1]:
+        if row.teacher is not None:
+            yield from _against_teacher(row, who, student.results.settings.level)
+    if student.results.teacher or teacher.held:
+        yield from _tally(student, teacher)
+    if baseline.pair is not None:
+        yield sentence(baseline.pair.summary())
+
+
+def _value(student: Evaluation, row: MetricRow) -> str:
+    results = student.results
+    value = results.metrics[row.name]
+    if value.value is None:
+        return f"{row.title}: undefined for these {results.data.rows:,} rows."
+    shown = with_interval(value, row.unit, results.settings.level, row.unit_shown)
+    good = f"; it {row.threshold}" if row.threshold else ""
+    return f"{row.title} of the {student.subject}: {shown} on {results.data.rows:,} rows{good}."
+
+
+def _against_teacher(row: MetricRow, who: str, level: float) -> Iterator[str]:
+    """The first metric, student minus teacher."""
+    assert row.teacher is not None
+    held = row.teacher
+    gap = f"{held.gap.text} ({percent(level)} interval {held.gap.interval})" if held.gap.interval else held.gap.text
+    if held.verdict in _WORDS:
+        yield (
+            f"By its {row.title} the {who} is {_WORDS[held.verdict]} its teacher, which has {held.value.text}: "
+            f"difference {gap}."
+        )
+    elif held.verdict == "no difference found":
+        yield (
+            f"By its {row.title} no difference between the {who} and its teacher, which has {held.value.text}, was "
+            f"found: difference {gap}."
+        )
+
+
+def _tally(student: Evaluation, teacher: Rival) -> Iterator[str]:
+    """In how many metrics the student is better or worse than its teacher."""
+    held = {name: one for name, one in teacher.held.items() if name in student.results.metrics}
+    found = Counter(one.verdict for one in held.values())
+    tried = found["better"] + found["worse"] + found["no difference found"]
+    if not tried:
+        return
+    by_chance = tried * (1 - student.results.settings.level)
+    yield (
+        f"Of {plural(tried, 'metric')} that both have, the {student.subject} is worse than its teacher in "
+        f"{found['worse'] or 'none'} and better in {found['better'] or 'none'}; in {found['no difference found']} no "
+        f"difference was found. About {by_chance:.1f} would seem to differ by chance alone."
+    )
+
+
+def what_is_wrong(
+    student: Evaluation, table: Confusion | None, breakdowns: list[Breakdown], has_texts: bool
+) -> Iterator[str]:
+    """How often it is exact, what it takes for what, and which groups stand out."""
+    results = student.results
+    if not has_texts:
+        yield "It predicts no texts: there are no samples and no kinds of mistakes to show. The table has all values."
+        return
+    exact = results.metrics.get("exact_match")
+    if exact is not None and exact.value is not None:
+        share = with_interval(exact, exact.unit, results.settings.level)
+        yield f"The {student.subject} writes {share} of the references exactly."
+    if table is not None:
+        often = f"{table.missed:,} of {table.rows:,} rows ({table.missed / table.rows:.1%})"
+        if table.worst is None:
+            yield "In every row it calls the assertion method that was expected."
+        else:
+            expected, predicted, count = table.worst
+            yield (
+                f"In {often} it calls another assertion method than the expected one, or none; most often "
+                f"{predicted} where {expected} was expected ({plural(count, 'row')})."
+            )
+    for breakdown in breakdowns:
+        yield from _outliers(breakdown, results.settings.level)
+
+
+def _outliers(breakdown: Breakdown, level: float) -> Iterator[str]:
+    """The lowest and the highest group, where their intervals are apart."""
+    measure = next((each for each in breakdown.measures if each.name == "f1"), breakdown.measures[-1])
+    known = [(line, value) for line, value in breakdown.values(measure.name) if value.value is not None]
+    if len(known) < 2 or not all(value.interval for _, value in known):
+        return
+    low, *_, high = sorted(known, key=_point)
+    groups = f"Of {len(known)} groups by {breakdown.heading.lower()}"
+    if low[1].interval and high[1].interval and low[1].interval.high >= high[1].interval.low:
+        yield f"{groups} none stands out by {measure.title}: the intervals of the lowest and the highest meet."
+        return
+    yield (
+        f"{groups}, {measure.title} is lowest for {_group(low, measure.unit, level)}, and highest for "
+        f"{_group(high, measure.unit, level)}."
+    )
+
+
+def _point(pair: tuple[GroupLine, Value]) -> float:
+    return pair[1].value or 0.0
+
+
+def _group(pair: tuple[GroupLine, Value], unit: str, level: float) -> str:
+    line, value = pair
+    return f"{cut(line.name, 60)} with {with_interval(value, unit, level)} on {plural(line.rows, 'row')}"
+
+
+def course(curves: Curves) -> str:
+    """How the loss went."""
+    loss = curves.losses[0]
+    label, start, end = loss.ends
+    change = f" ({(end - start) / start:+.0%})" if start else ""
+    return f"The {label} loss went from {start:.3f} to {end:.3f}{change} in {loss.steps:,g} steps."
