@@ -158,3 +158,17 @@ def test_steps_are_timed_streamed_and_from_memory(tmp_path: Path, models: list[P
     assert record["step_ms"] > 0 < record["step_from_memory_ms"]
     assert record["ratio"] == pytest.approx(record["step_ms"] / record["step_from_memory_ms"], abs=0.02)
     assert 0 <= record["data_wait_share"] < 1
+
+
+@pytest.mark.long
+def test_measuring_of_predictions_is_timed_by_metric(tmp_path: Path) -> None:
+    rows, out = write_rows(tmp_path / "rows.jsonl", make_rows(60)), tmp_path / "out.json"
+    result = run("tools/bench/evaluate.py", "--rows", rows, "--sizes", "40,80", "--draws", 50, "--json", out)
+    assert result.returncode == 0, result.stderr
+    records = json.loads(out.read_text())
+    assert [record["predictions"] for record in records] == [40, 80]
+    for record in records:
+        assert {"codebleu", "ast_validity", "pans", "kl", "bleu"} <= set(record["seconds_by_metric"])
+        assert "semantic_similarity" not in record["seconds_by_metric"]
+        assert record["metrics"] == len(record["seconds_by_metric"])
+        assert min(record["seconds"], record["cpu_seconds"], record["peak_mb"]) > 0

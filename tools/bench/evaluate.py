@@ -66,6 +66,7 @@ def main(rows: Path, sizes: str, draws: int, out: Path | None) -> None:
                 "rows": rows.name,
                 "texts": len(texts),
                 "cores": os.cpu_count(),
+                "load": round(os.getloadavg()[0], 1),
             }
         )
         note(f"{size:,} predictions: {seconds:.1f} s, {peak / 1e6:,.0f} MB")

@@ -140,6 +140,25 @@ def window(records: Sequence[Record]) -> str:
     return table(titles, rows)
 
 
+def evaluate(records: Sequence[Record]) -> str:
+    """Measuring of predictions, by their number."""
+    titles = ["predictions", "seconds", "seconds of processors", "peak MB", "times the memory of the first"]
+    rows = [
+        [
+            f"{record['predictions']:,}", f"{record['seconds']:.1f}", f"{record['cpu_seconds']:.1f}",
+            f"{record['peak_mb']:,.0f}", f"{record['peak_mb'] / records[0]['peak_mb']:.2f}",
+        ]
+        for record in records
+    ]  # fmt: skip
+    last = records[-1]
+    spent = sorted(last["seconds_by_metric"].items(), key=lambda item: -item[1])[:5]
+    most = ", ".join(f"`{name}` {seconds:.1f}" for name, seconds in spent)
+    return (
+        f"{table(titles, rows)}\n\n{last['metrics']} metrics on {last['cores']} cores; load of the machine at the end: "
+        f"{last['load']}. Seconds that single metrics take of the last line: {most}."
+    )
+
+
 def conditions(records: Sequence[Record]) -> str:
     """What the figures of one file hold for, in a sentence."""
     first = records[0]
@@ -163,7 +182,7 @@ def pages() -> dict[Path, str]:
         others = {
             "encode": encode, "store": store, "loader": loader, "overlap": overlap, "window": window,
             "loss": losses.loss, "students": losses.students, "ablation": losses.ablation,
-            "whole_runs": losses.whole_runs,
+            "whole_runs": losses.whole_runs, "evaluate": evaluate,
         }  # fmt: skip
         for record, write in others.items():
             if f"<!-- {record} -->" in text:
