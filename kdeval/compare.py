@@ -54,7 +54,7 @@ class Pair:
     def summary(self) -> str:
         """What can be said of B, in words."""
         found = Counter(one.verdict for one in self.differences)
-        tried = found["better"] + found["worse"] + found["no difference found"]
+        tried = sum(one.interval is not None and one.interval.low < one.interval.high for one in self.differences)
         by_chance = tried * (1 - self.level)
         if not found["better"] and not found["worse"]:
             words = f"On these {self.rows:,} rows no metric tells {self.b} from {self.a}."
@@ -68,7 +68,7 @@ class Pair:
                 f"{found['worse']}: which of them matter is for you to say."
             )
         return (
-            f"{words} About {by_chance:.1f} of {tried} would seem to differ by chance alone. "
+            f"{words} Many measure much the same; about {by_chance:.1f} of {tried} would seem to differ by chance. "
             "Intervals are over rows: another seed of training may move a value by more."
         )
 

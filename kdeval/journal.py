@@ -41,6 +41,8 @@ class Journal:
         self.path = directory / JOURNAL
         self._head = json.dumps(identity, sort_keys=True).encode() + b"\n"
         self.rows = 0
+        if self.path.is_symlink():
+            raise InputError(f"Expected a file of its own at {self.path}. Got a link. Remove it.")
         self._file = self.path.open("a+b")
         try:
             self.rows = self._adopt()
@@ -52,11 +54,13 @@ class Journal:
         """The journal itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close it; its file stays where it holds anything."""
         self._file.close()
         if not self.rows:
             self.path.unlink(missing_ok=True)
+        elif kind is not None:
+            note(f"the predictions of {self.rows:,} rows are kept: the same command goes on after them")
 
     def add(self, window: Window) -> None:
         """Keep one more window, before anything is done with it."""
@@ -74,7 +78,7 @@ class Journal:
         with self.path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if number > 1:
-                    yield parse(_SCHEMA, line, f"line {number} of {self.path}", InputError)
+                    yield parse(_SCHEMA, line, f"line {number} of {self.path} (remove it to start over)", InputError)
 
     def remove(self) -> None:
         """Delete the file: its content is elsewhere by now."""

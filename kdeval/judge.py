@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdeval.interval import bootstrap, interval
-from kdeval.metrics import TEACHER, Floats, Metric, Values
+from kdeval.metrics import TEACHER, Composite, Floats, Metric, Values
 from kdeval.results import MetricResult, Metrics, Settings, Value
 from kdeval.tally import Statistic, values_of
 
@@ -49,16 +49,24 @@ def judge(student: Side, teacher: Side | None, settings: Settings) -> Verdict:
         return ours | {TEACHER + name: value_B for name, value_B in theirs.items()} | gaps
 
     found: dict[str, Value] = {}
-    if teacher is None or teacher.rows < student.rows:
-        found |= _values(alone, student.rows, settings)
     if teacher is not None:
-        both = _values(paired, teacher.rows, settings)
-        found = both | {name: value for name, value in found.items() if value.value is not None}
+        found |= _values(paired, teacher.rows, settings)
+    if teacher is None or teacher.rows < student.rows:
+        comparing = {name for metric in student.metrics if _compares(metric) for name in (metric.name, *metric.parts)}
+        own = _values(alone, student.rows, settings)
+        found |= {name: value for name, value in own.items() if teacher is None or name not in comparing}
     return Verdict(
         student=_results(student.metrics, found, ""),
         teacher=None if teacher is None else _results(teacher.metrics, found, TEACHER),
         gaps={name.removeprefix(GAP): value for name, value in found.items() if name.startswith(GAP)},
     )
+
+
+def _compares(metric: Metric) -> bool:
+    """Whether a metric is about the teacher too."""
+    if isinstance(metric, Composite):
+        return any(name.startswith(TEACHER) for name in metric.components)
+    return metric.inputs in ("teacher_text", "teacher_signal")
 
 
 def _values(values_of_sets: Callable[[Floats], Values], rows: int, settings: Settings) -> dict[str, Value]:

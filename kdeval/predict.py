@@ -22,7 +22,7 @@ from kdstore.errors import ModelError
 from kdtrain.stream.batch import IGNORED
 from kdtrain.tokens import CriticalTokens
 
-_WINDOW_BATCHES = 32  # rows are sorted by length within so many batches: little padding, bounded memory
+_WINDOW_BATCHES = 8  # rows are sorted by length within so many batches, which are kept together
 _WINDOW_BYTES = 1 << 27  # of teacher signal: dense codecs keep a megabyte a row
 _DIGITS = 6  # of what is kept for each token
 
@@ -42,6 +42,8 @@ def load_model(directory: Path, device: str, batch_size: int) -> Teacher:
             f"Expected a model directory at {directory}. Got {'a file' if directory.exists() else 'nothing'} there. "
             "Name the directory that holds config.json and model.safetensors."
         )
+    if not (directory / "config.json").exists() and (directory / "final_model").is_dir():
+        raise ModelError(f"Expected a model directory. Got the run directory {directory}. Name its final_model.")
     return Teacher(str(directory), device, "fp32", batch_size)
 
 
@@ -155,7 +157,8 @@ class ModelPredictor:
             return
         teacher = self.signal.teacher(signals, logits_LV.device)
         compared = self.signal.kl(signals, logits_LV), teacher.likeliest_L == likeliest_L
-        yield from zip(self._words.scores(items, own, compared), self._words.scores(items, teacher), strict=True)
+        ours = self._words.scores(items, own, compared, self.signal.temperature)
+        yield from zip(ours, self._words.scores(items, teacher), strict=True)
 
     @cached_property
     def _words(self) -> "_Words":
@@ -212,9 +215,13 @@ class _Words:
     critical: CriticalTokens
 
     def scores(
-        self, items: Sequence[Item], forced: Forced, compared: tuple[Tensor, Tensor] | None = None
+        self,
+        items: Sequence[Item],
+        forced: Forced,
+        compared: tuple[Tensor, Tensor] | None = None,
+        temperature: float | None = None,
     ) -> Iterator[TokenScores]:
-        """One for each row; ``compared`` are KL from the teacher and agreement with it, each [L]."""
+        """One for each row; ``compared`` are KL from the teacher, at ``temperature``, and agreement, each [L]."""
         lengths = [len(item.label_ids) for item in items]
         correct_L = forced.likeliest_L == _labels(items, forced.likeliest_L.device)
         columns = [_cut(tensor_L, lengths) for tensor_L in (forced.nll_L, forced.confidence_L, correct_L)]
@@ -222,7 +229,7 @@ class _Words:
         for row, words in enumerate(self._found(items)):
             nll, confidence, correct = (column[row] for column in columns)
             kl, agrees = (column[row] for column in agreement) if agreement else (None, None)
-            yield TokenScores(nll, confidence, correct, words, kl, agrees)
+            yield TokenScores(nll, confidence, correct, words, kl, agrees, None if kl is None else temperature)
 
     def _found(self, items: Sequence[Item]) -> list[dict[str, list[int]]]:
         labels = [torch.tensor(item.label_ids) for item in items]

@@ -233,6 +233,8 @@ def read_results(directory: Path) -> Results:
         It is missing, or not one that this release wrote.
     """
     path = directory / SUMMARY
+    if directory.is_file():
+        raise InputError(f"Expected a run directory. Got the file {directory}. Name the directory that it is in.")
     if not path.is_file():
         raise InputError(
             f"Expected {path}. Got nothing there. Run `kdeval run MODEL --data DATA --into {directory}`."
@@ -249,9 +251,8 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
         The file is missing, or a line is not a prediction.
     """
     if not path.is_file():
-        raise InputError(
-            f"Expected {path}. Got nothing there. Run `kdeval run MODEL --data DATA --into {path.parent}`."
-        )
+        found = "a directory" if path.is_dir() else "nothing"
+        raise InputError(f"Expected a file of predictions at {path}. Got {found} there. Name a {PREDICTIONS}.")
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1):
             yield parse(prediction_schema(), line, f"prediction {path}:{number}", InputError)

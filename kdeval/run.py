@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from kdeval.choose import Chosen, choose
+from kdeval.choose import Chosen, choose, closure
 from kdeval.data import Data, open_data
 from kdeval.files import comparison, statistics_of
 from kdeval.journal import Journal
@@ -30,13 +30,14 @@ from kdeval.results import (
     Speed,
     TeacherRecord,
     TeacherResults,
-    read_predictions,
 )
+from kdeval.rundir import writing
 from kdeval.samples import Group, Sample
 from kdeval.score import Scored, score
+from kdeval.source import alike, first_sample, groups_of
 from kdstore import console
 from kdstore.encode.teacher import Teacher, weights_sha256
-from kdstore.errors import CapabilityError, EmptyInputError
+from kdstore.errors import CapabilityError, EmptyInputError, UsageError
 from kdstore.store import atomic
 from kdstore.store.files import sha256_file
 from kdstore.store.manifest import Limits
@@ -88,8 +89,7 @@ def evaluate(
     student, teacher = _metrics(metrics, data, model is not None, settings)
     _tell(student)
     record = _model_record(model_dir, model, data)
-    into.mkdir(parents=True, exist_ok=True)
-    with Journal(into, _identity(record, data, settings)) as journal:
+    with writing(into), Journal(into, _identity(record, data, settings)) as journal:
         _predict(_predictor(model, data, settings), data, journal, settings.limit)
         spent = _Spent()
         rows = min(journal.rows, settings.limit or journal.rows)
@@ -119,12 +119,15 @@ def rescore(
         The file, a name or a setting cannot be used.
     """
     started = time.monotonic()
-    first = next(read_predictions(predictions), None)
-    if first is None:
-        raise EmptyInputError(f"Expected at least one prediction in {predictions}. Got an empty file.")
+    TASKS.get(task)
+    first = first_sample(predictions)
+    if (into / SUMMARY).exists() and predictions.resolve().parent == into.resolve():
+        raise UsageError(f"Expected another directory as --into than that of {predictions}, whose results it holds.")
     labels = tuple(first.labels.scores) if first.labels else ()
+    if first.tokens and first.tokens.temperature:
+        settings = settings.model_copy(update={"temperature": first.tokens.temperature})
     context = Context(settings.embedding_model, settings.temperature, labels)
-    groups = _groups(first)
+    groups = groups_of(first)
     names = metrics or _defaults(first, task)
     teacher = None
     if "teacher_text" in groups:
@@ -134,16 +137,17 @@ def rescore(
     _tell(student)
     with predictions.open("rb") as lines:
         rows = sum(1 for _ in islice(lines, settings.limit))
-    into.mkdir(parents=True, exist_ok=True)
-    scored = _score(islice(read_predictions(predictions), rows), student, teacher, into, settings, rows)
     name = str(predictions.resolve())
     record = ModelRecord(name=name, kind="file", weights_sha256=None, parameters=None, bytes=None, vocab_size=None)
-    data = DataRecord(
-        path=name, kind="predictions", fingerprint=sha256_file(predictions), task=task, rows=rows,
-        tokens=scored.tokens, rejected=0,
-    )  # fmt: skip
-    theirs_record = TeacherRecord(name="the predictions' teacher", weights_sha256=None)
-    return _write(into, record, data, theirs_record, student, scored, settings, speed=None, started=started)
+    fingerprint = sha256_file(predictions)
+    with writing(into):
+        scored = _score(alike(predictions, groups, rows), student, teacher, into, settings, rows)
+        data = DataRecord(
+            path=name, kind="predictions", fingerprint=fingerprint, task=task, rows=rows, tokens=scored.tokens,
+            rejected=0,
+        )  # fmt: skip
+        theirs_record = TeacherRecord(name="the predictions' teacher", weights_sha256=None)
+        return _write(into, record, data, theirs_record, student, scored, settings, speed=None, started=started)
 
 
 def _metrics(
@@ -159,6 +163,7 @@ def _metrics(
     wanted = names or TASKS.get(data.task).metrics
     stored: set[Group] = {"text", "tokens"} if data.signal else {"text"}
     if not has_model:
+        wanted = names or [name for name in wanted if not _compares(name)]
         return choose(wanted, context, stored, strict=names is not None), None
     teacher = choose(wanted, context, stored) if data.teacher else None
     groups: set[Group] = {"text", "tokens"}
@@ -175,9 +180,9 @@ def _tell(chosen: Chosen) -> None:
         console.note(f"without {', '.join(names)}: {reason}")
 
 
-def _groups(sample: Sample) -> set[Group]:
-    every: tuple[Group, ...] = ("text", "tokens", "teacher_text", "teacher_signal", "labels", "ranking")
-    return {group for group in every if sample.has(group)}
+def _compares(name: str) -> bool:
+    """Whether a metric compares with a teacher, which has none itself."""
+    return any(METRICS.get(part).inputs in ("teacher_text", "teacher_signal") for part in closure([name]))
 
 
 def _defaults(sample: Sample, task: str) -> Sequence[str]:
@@ -196,7 +201,9 @@ def _predictor(model: Teacher | None, data: Data, settings: Settings) -> Predict
 
 def _identity(record: ModelRecord, data: Data, settings: Settings) -> dict[str, object]:
     """What predictions depend on."""
-    scoring = {"limit", "teacher_limit", "embedding_model", "draws", "level"}
+    scoring = {"teacher_limit", "embedding_model", "draws", "level"}
+    if not settings.sample:  # which rows are drawn together decides what is drawn
+        scoring.add("limit")
     return {
         "schema": 1,
         "model": record.model_dump(mode="json"),
@@ -263,7 +270,7 @@ def _write(
     """The files about the set; the summary last, since it vouches for the others."""
     verdict = judge(scored.student, scored.teacher, settings)
     with atomic.replacing(into / STATISTICS) as path:
-        save_file(statistics_of(scored), path)
+        path.write_bytes(save(statistics_of(scored)))
     theirs = None
     if scored.teacher is not None and teacher is not None and verdict.teacher is not None:
         theirs = TeacherResults(**teacher.model_dump(), rows=scored.teacher.rows, metrics=verdict.teacher)

@@ -1,9 +1,12 @@
 """What metrics look at: one row with what a model made of it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, get_args
 
 Group = Literal["text", "tokens", "teacher_text", "teacher_signal", "labels", "ranking"]
+GROUPS: Final[tuple[Group, ...]] = get_args(Group)
+_LARGEST = 1e9  # nats that a token can have: sums stay finite
+_ROUNDED = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class TokenScores:
         KL(p_T || q_T) from the teacher p, nats, at the temperature of the evaluation.
     teacher_agrees
         Whether the teacher's likeliest token is the model's.
+    temperature
+        That of ``teacher_kl``.
     """
 
     nll: list[float]
@@ -35,14 +40,22 @@ class TokenScores:
     critical: dict[str, list[int]]
     teacher_kl: list[float] | None = None
     teacher_agrees: list[bool] | None = None
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` where the lists do not fit each other: they may come from a file."""
+        """Raise `ValueError` where the lists cannot be: they may come from a file."""
         given = (self.confidence, self.correct, self.teacher_kl, self.teacher_agrees)
         if any(len(values) != len(self.nll) for values in given if values is not None):
             raise ValueError("expected as many entries in each list of tokens")
         if any(not 0 <= position < len(self.nll) for found in self.critical.values() for position in found):
             raise ValueError("expected positions of tokens under critical")
+        if not all(0 <= share <= 1 + _ROUNDED for share in self.confidence):
+            raise ValueError("expected probabilities under confidence")
+        for nats in (self.nll, self.teacher_kl or []):
+            if not all(-_ROUNDED <= value <= _LARGEST for value in nats):
+                raise ValueError("expected nats from 0 to 1e9 under nll and teacher_kl")
+        if (self.temperature is None) != (self.teacher_kl is None):
+            raise ValueError("expected the temperature of teacher_kl, and none without it")
 
     def __len__(self) -> int:
         """Number of label tokens."""

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from kdeval.bounds import MAX_DRAWS
+from kdstore.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,5 +33,16 @@ def scoring_options(function: F) -> F:
 
 
 def metric_names(text: str | None) -> Sequence[str] | None:
-    """The names in ``--metrics``."""
-    return [name.strip() for name in text.split(",")] if text else None
+    """The names in ``--metrics``.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"Expected names of metrics. Got {text!r}. Name some, or leave --metrics out.")
+    return names

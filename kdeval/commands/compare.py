@@ -58,7 +58,7 @@ def _table(pair: "Pair") -> Table:
     from kdeval.results import format_value
 
     table = Table("metric", box=None, pad_edge=False)
-    for heading in ("A", "B", "B - A", f"{pair.level:.4g} interval", "B is"):
+    for heading in ("A", "B", "B - A", f"{100 * pair.level:.4g} % interval", "B is"):
         table.add_column(heading, justify="right")
     for one in pair.differences:
         values = (format_value(value, one.unit) for value in (one.a, one.b))

@@ -88,6 +88,10 @@ def run(
     """
     from kdeval.run import evaluate
 
+    if settings["sample"] and settings["num_beams"] > 1:
+        raise UsageError("Expected --sample or --num-beams. Got both. Leave one out.")
+    if not settings["sample"] and (settings["top_p"] != 1 or settings["sampling_temperature"] != 1):
+        raise UsageError("Expected --sample with --top-p and --sampling-temperature. Got none. Add it.")
     directory = _one("MODEL_DIR", model, "--student-model-path", student_model_path)
     rows = _one("--data", data, "--teacher-data", teacher_data)
     if rows is None:
@@ -129,7 +133,9 @@ def _table(results: "Results") -> Table:
 
     teacher = results.teacher.metrics if results.teacher else {}
     table = Table("metric", box=None, pad_edge=False)
-    for heading in ("model", "95 %", *(["teacher"] if teacher else []), "better", "good at", ""):
+    rows = results.teacher.rows if results.teacher else 0
+    theirs = "teacher" if rows in (0, results.data.rows) else f"teacher, first {rows:,} rows"
+    for heading in ("model", "95 %", *([theirs] if teacher else []), "better", "good at", ""):
         table.add_column(heading, justify="right")
     for name, metric in results.metrics.items():
         low_high = " to ".join(format_value(end, metric.unit) for end in metric.interval or ())

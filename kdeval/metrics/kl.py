@@ -19,7 +19,7 @@ class Kl(TokenMean):
 
     >>> from kdeval.samples import Sample
     >>> tokens = TokenScores(nll=[0.7, 0.7], confidence=[0.5, 0.5], correct=[True, True], critical={},
-    ...                      teacher_kl=[0.25, 0.75], teacher_agrees=[True, True])
+    ...                      teacher_kl=[0.25, 0.75], teacher_agrees=[True, True], temperature=2.0)
     >>> Kl().score([Sample("1", tokens=tokens), Sample("2")])
     {'kl': 0.5}
     """
@@ -33,12 +33,18 @@ class Kl(TokenMean):
     aggregation = "mean over the label tokens of all samples with a teacher's signal"
 
     def __init__(self, temperature: float = Context.temperature) -> None:
+        self._temperature = temperature
         self.title = f"KL from the teacher at T = {temperature:g}"  # type: ignore[misc]  # of this instance
 
     @classmethod
     def create(cls, context: Context) -> Self:
         """The metric at the temperature of the evaluation."""
         return cls(context.temperature)
+
+    @property
+    def implementation(self) -> str:
+        """With the temperature, without which values do not compare."""
+        return f"{super().implementation} at T = {self._temperature:g}"
 
     def total(self, tokens: TokenScores) -> float:
         """Summed divergence, in nats."""

@@ -15,7 +15,7 @@ class Top1Agreement(TokenMean):
 
     >>> from kdeval.samples import Sample
     >>> tokens = TokenScores(nll=[0.1, 2.0], confidence=[0.9, 0.4], correct=[True, False], critical={},
-    ...                      teacher_kl=[0.2, 0.6], teacher_agrees=[False, True])
+    ...                      teacher_kl=[0.2, 0.6], teacher_agrees=[False, True], temperature=2.0)
     >>> Top1Agreement().score([Sample("1", tokens=tokens), Sample("2")])
     {'top1_agreement': 0.5}
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kdeval.report.confusion import Confusion
-from kdeval.report.curves import Curves
+from kdeval.report.curves import Curve, Curves
 from kdeval.report.evaluation import Evaluation
 from kdeval.report.groups import Breakdown, GroupLine
 from kdeval.report.rivals import Rival
@@ -18,6 +18,7 @@ HEADLINES: Final = (
     "code_quality", "semantic_similarity", "knowledge_retention", "exact_match", "f1", "ast_validity", "loss",
 )  # fmt: skip
 _TILES: Final = 7
+_NAMED: Final = 4  # of the methods that are never written
 _WORDS: Final = {"better": "better than", "worse": "worse than"}
 
 
@@ -36,8 +37,10 @@ def headlines(rows: list[MetricRow]) -> list[MetricRow]:
     return [whole[name] for name in HEADLINES if name in whole] or list(whole.values())[:_TILES]
 
 
-def how_good(student: Evaluation, first: list[MetricRow], teacher: Rival, baseline: Rival) -> Iterator[str]:
-    """Values, thresholds, and what can be said against teacher and baseline."""
+def how_good(
+    student: Evaluation, first: list[MetricRow], teacher: Rival, baseline: Rival, models: str = ""
+) -> Iterator[str]:
+    """Values, thresholds, and what can be said against teacher and baseline; ``models`` says what the latter is."""
     who = student.subject
     for row in first[:2]:
         yield _value(student, row)
@@ -46,6 +49,8 @@ def how_good(student: Evaluation, first: list[MetricRow], teacher: Rival, baseli
             yield from _against_teacher(row, who, student.results.settings.level)
     if student.results.teacher or teacher.held:
         yield from _tally(student, teacher)
+    if models:
+        yield models
     if baseline.pair is not None:
         yield sentence(baseline.pair.summary())
 
@@ -114,13 +119,33 @@ def what_is_wrong(
                 f"In {often} it calls another assertion method than the expected one, or none; most often "
                 f"{predicted} where {expected} was expected ({plural(count, 'row')})."
             )
+        yield from _methods(table)
     for breakdown in breakdowns:
         yield from _outliers(breakdown, results.settings.level)
 
 
+def _methods(table: Confusion) -> Iterator[str]:
+    """Whether it writes one method whatever is expected."""
+    found = table.methods
+    if not found.expected:
+        return
+    count = f"It ever writes {found.written or 'none'} of the {plural(found.expected, 'expected assertion method')}"
+    if found.favourite is None:
+        yield f"{count}."
+        return
+    name, written, due = found.favourite
+    shown = ", ".join(found.never[:_NAMED]) + (", ..." if len(found.never) > _NAMED else "")
+    expect = "1 row expects" if found.never_rows == 1 else f"{found.never_rows:,} rows expect"
+    never = f", and never {shown} ({expect} {'these' if len(found.never) > 1 else 'it'})" if found.never else ""
+    yield (
+        f"{count}: {name} in {written:,} of {plural(table.rows, 'row')}, where {due:,} expect it (always writing it "
+        f"would be right in {due / table.rows:.1%}){never}."
+    )
+
+
 def _outliers(breakdown: Breakdown, level: float) -> Iterator[str]:
     """The lowest and the highest group, where their intervals are apart."""
-    measure = next((each for each in breakdown.measures if each.name == "f1"), breakdown.measures[-1])
+    measure = next((each for each in breakdown.measures if each.name == "f1"), breakdown.measures[0])
     known = [(line, value) for line, value in breakdown.values(measure.name) if value.value is not None]
     if len(known) < 2 or not all(value.interval for _, value in known):
         return
@@ -145,8 +170,31 @@ def _group(pair: tuple[GroupLine, Value], unit: str, level: float) -> str:
 
 
 def course(curves: Curves) -> str:
-    """How the loss went."""
-    loss = curves.losses[0]
-    label, start, end = loss.ends
+    """How the loss went; where its weights or its temperature change, how a component went that keeps its meaning."""
+    total = curves.losses[0]
+    if curves.total_is_comparable:
+        return f"The {_went(total)}."
+    why = f"The {curves.what_changes} in the total loss changed over time, so that its values cannot be compared."
+    label = curves.label_loss
+    return why if label is None else f"{why} The {_went(label)}."
+
+
+def _went(curve: Curve) -> str:
+    label, start, end = curve.ends
     change = f" ({(end - start) / start:+.0%})" if start else ""
-    return f"The {label} loss went from {start:.3f} to {end:.3f}{change} in {loss.steps:,g} steps."
+    name = curve.name if curve.name == "loss" else cut(curve.name, 60)
+    return f"{label} {name} went from {start:.3f} to {end:.3f}{change} in {curve.steps:,g} steps"
+
+
+def reading_curves(curves: Curves, most_rows: str | None) -> list[str]:
+    """What one has to know to read the curves."""
+    notes = []
+    if curves.divergences:
+        names = ", ".join(f"{cut(name, 40)}_loss" for name in curves.divergences)
+        notes.append(
+            f"The factor T^2 of the loss of training (T: temperature) is in {names}, but in no metric above."
+        )
+    if any(curve.val for curve in curves.losses):
+        some = f", here at most {most_rows}" if most_rows else ""
+        notes.append(f"Validation curves are of the rows that training validates on{some}.")
+    return notes

@@ -24,6 +24,7 @@ from kdeval.report.svg import (
     levels,
     line,
     log_ticks,
+    nice_ticks,
     path,
     picture,
     text,
@@ -47,7 +48,8 @@ def line_chart(curve: Curve) -> Markup:
 
 def series_chart(curves: Sequence[Curve], what: str) -> Markup:
     """Several training lines in one picture, each with the style of its number, over steps."""
-    x, y = _scales([point for curve in curves for point in curve.train])
+    points = [point for curve in curves for point in curve.train]
+    x, y = _scales(points)[0], _from_zero([value for _, value in points])
     lines = [path(f"series style{i % STYLES}", _thin(curve.train), x, y) for i, curve in enumerate(curves)]
     return picture(f"{what} over optimizer steps", [*frame(x, y, "step"), *lines])
 
@@ -107,6 +109,16 @@ def _scales(points: Sequence[tuple[float, float]]) -> tuple[Scale, Scale]:
         Scale(min(steps), max(steps), LEFT, WIDTH - RIGHT),
         Scale(min(values) - pad, max(values) + pad, HEIGHT - BOTTOM, TOP),
     )
+
+
+def _from_zero(values: Sequence[float]) -> Scale:
+    """From a tick at or below 0 to a tick at or above the greatest value."""
+    rough = Scale(min(0.0, *values), max(0.0, *values), HEIGHT - BOTTOM, TOP)
+    ticks = nice_ticks(rough.low, rough.high, 5)
+    step = ticks[1] - ticks[0]
+    low = ticks[0] - step * (ticks[0] > rough.low)
+    high = ticks[-1] + step * (ticks[-1] < rough.high)
+    return Scale(low, high, HEIGHT - BOTTOM, TOP)
 
 
 def _thin(points: Points) -> Points:

@@ -10,6 +10,7 @@ _KINDS: Final = 9
 _OTHERS: Final = "other kinds"
 _LEVELS: Final = 5  # shades in the style sheet
 _LONGEST = 30
+_NO_METHODS: Final = ("none", "other")  # the kinds of texts that call no assertion
 
 Table = dict[str, dict[str, int]]
 
@@ -34,6 +35,21 @@ class ConfusionLine:
 
 
 @dataclass(frozen=True)
+class Methods:
+    """Of the ``expected`` assertion methods, how many are ever ``written``, and in how many rows the others are due.
+
+    ``favourite`` is the method that is written most: its name, in how many rows it is written and expected. None
+    where no text calls one.
+    """
+
+    expected: int
+    written: int
+    never: list[str]
+    never_rows: int
+    favourite: tuple[str, int, int] | None
+
+
+@dataclass(frozen=True)
 class Confusion:
     """The table; ``worst`` is the commonest mistake: expected, predicted and rows."""
 
@@ -42,6 +58,7 @@ class Confusion:
     rows: int
     missed: int
     worst: tuple[str, str, int] | None
+    methods: Methods
 
 
 def confusion(table: Table) -> Confusion | None:
@@ -70,6 +87,27 @@ def confusion(table: Table) -> Confusion | None:
         rows=sum(counts.values()),
         missed=sum(missed.values()),
         worst=None if worst is None else (*worst[0], worst[1]),
+        methods=_methods(counts),
+    )
+
+
+def _methods(counts: dict[tuple[str, str], int]) -> Methods:
+    due: Counter[str] = Counter()
+    written: Counter[str] = Counter()
+    for (expected, predicted), count in counts.items():
+        due[expected] += count
+        written[predicted] += count
+    for name in _NO_METHODS:
+        due.pop(name, None)
+        written.pop(name, None)
+    never = sorted(due.keys() - written.keys(), key=lambda name: (-due[name], name))
+    most = min(written, key=lambda name: (-written[name], name), default=None)
+    return Methods(
+        expected=len(due),
+        written=len(due) - len(never),
+        never=never,
+        never_rows=sum(due[name] for name in never),
+        favourite=None if most is None else (most, written[most], due[most]),
     )
 
 

@@ -7,12 +7,13 @@ the columns.
 import csv
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from kdstore.errors import InputError
 from kdtrain.logs.columns import METRICS_FILE, STEP_FILE, components_of, metrics_columns
+from kdtrain.losses import LOSSES, LabelLoss
 
 MOST: Final = 40  # curves of a kind
 _TRAIN_TOTAL, _VAL_TOTAL = "total_loss_weighted", "val_loss"
@@ -58,8 +59,43 @@ class Curves:
 
     @property
     def moving_weights(self) -> list[Curve]:
-        """All weights, where any of them changes."""
-        return [] if all(curve.is_constant for curve in self.weights) else self.weights
+        """All weights, where any of them changes; those that are always equal are one curve with all names."""
+        if all(curve.is_constant for curve in self.weights):
+            return []
+        equal: list[tuple[list[str], Curve]] = []
+        for curve in self.weights:
+            names = next((names for names, other in equal if other.train == curve.train), None)
+            if names is None:
+                equal.append(([curve.name], curve))
+            else:
+                names.append(curve.name)
+        return [replace(curve, name=" = ".join(names)) for names, curve in equal]
+
+    @property
+    def what_changes(self) -> str:
+        """What makes values of the total loss at different steps different things; nothing where that stays."""
+        weights = "weights" if self.moving_weights else ""
+        moving = any(curve.name == "temperature" and not curve.is_constant for curve in self.schedule)
+        temperature = "temperature" if moving and self.divergences else ""
+        return " and ".join(filter(None, (weights, temperature)))
+
+    @property
+    def total_is_comparable(self) -> bool:
+        """Whether the total loss is the same thing at every step."""
+        return not self.what_changes
+
+    @property
+    def label_loss(self) -> Curve | None:
+        """The first component that is a function of the labels alone, at T = 1; ``ce_loss`` before others."""
+        known = LOSSES.names()
+        kinds = [curve for curve in self.losses[1:] if (name := _component(curve)) in known and _is_label_loss(name)]
+        return min(kinds, key=lambda curve: curve.name != "ce_loss", default=None)
+
+    @property
+    def divergences(self) -> list[str]:
+        """The components that compare with the teacher's distribution."""
+        known = LOSSES.names()
+        return [name for name in self.components if name in known and LOSSES.get(name).needs_signal]
 
     @property
     def constants(self) -> list[str]:
@@ -71,13 +107,21 @@ class Curves:
     @property
     def components(self) -> list[str]:
         """The loss components."""
-        return [curve.name.removesuffix("_loss") for curve in self.losses[1:]]
+        return [_component(curve) for curve in self.losses[1:]]
 
     @property
     def temperatures(self) -> tuple[float, float] | None:
         """The lowest and the highest temperature of the steps; None where they do not say."""
         found = [value for curve in self.schedule if curve.name == "temperature" for _, value in curve.train]
         return (min(found), max(found)) if found else None
+
+
+def _component(curve: Curve) -> str:
+    return curve.name.removesuffix("_loss")
+
+
+def _is_label_loss(name: str) -> bool:
+    return issubclass(LOSSES.get(name), LabelLoss)
 
 
 def read_curves(run: Path) -> Curves | None:

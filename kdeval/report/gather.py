@@ -1,6 +1,6 @@
 """Collect what a report shows from a run directory, the evaluations beside it, and the stores that it names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdeval.report import answers
@@ -9,15 +9,15 @@ from kdeval.report.confusion import Confusion, confusion
 from kdeval.report.curves import Curves, read_curves
 from kdeval.report.evaluation import Evaluation, read_evaluation
 from kdeval.report.groups import Breakdown, breakdowns
-from kdeval.report.provenance import Link, chain, origin_words, settings_of
+from kdeval.report.provenance import Link, chain, models_words, origin_words, settings_of
 from kdeval.report.rivals import Rival, against, teacher_of
 from kdeval.report.rows import Rows, read_rows
 from kdeval.report.samples import Samples, read_samples
 from kdeval.report.speed import SizeAndSpeed, size_and_speed
 from kdeval.report.stores import Faith, faith
-from kdeval.report.table import MetricRow, left_out, metric_rows
+from kdeval.report.table import MetricRow, left_out, metric_rows, reading
 from kdeval.report.tokens import Critical, Reliability, critical, read_reliability
-from kdeval.report.trained import Facts, read_trained
+from kdeval.report.trained import Facts, Trained, read_trained
 from kdeval.report.wording import cut, percent
 from kdtrain.logs.columns import METRICS_FILE, STEP_FILE
 
@@ -41,6 +41,7 @@ class Training:
 
     curves: Curves | None
     words: str
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Report:
     tiles: list[MetricRow]
     rows: list[MetricRow]
     left_out: Facts
+    reading: list[str]
     sources: list[str]
     mistakes: Mistakes
     samples: Samples | None
@@ -98,24 +100,30 @@ def gather(
     teacher_evaluation = read_evaluation(teacher_run) if teacher_run else None
     curves, trained = read_curves(run), read_trained(run)
     teacher = teacher_of(student, teacher_evaluation)
-    baseline = against(student, read_evaluation(baseline_run), "baseline") if baseline_run else Rival()
+    other = (read_evaluation(baseline_run), read_trained(baseline_run)) if baseline_run else None
+    baseline = against(student, other[0], "baseline") if other else Rival()
+    models = [(student.subject, student, trained), ("baseline", *other)] if other else []
     rows = read_rows(student)
     table = metric_rows(student, teacher, baseline)
     stores = faith(student, trained, curves)
     size = size_and_speed(student, teacher_evaluation)
+    level = percent(student.results.settings.level)
     mistakes = _mistakes(student, teacher, rows)
     tiles = answers.headlines(table)
     return Report(
         name=cut(student.name, 200),
         subject=student.subject,
-        level=percent(student.results.settings.level),
+        level=level,
         drawn=student.results.settings.draws > 0,
         total_rows=student.results.data.rows,
         answers=[
             Answer(
                 f"How good is the {student.subject}?",
                 "good",
-                [*answers.how_good(student, tiles, teacher, baseline), *size.words[: teacher_evaluation is not None]],
+                [
+                    *answers.how_good(student, tiles, teacher, baseline, models_words(models)),
+                    *size.words[: teacher_evaluation is not None],
+                ],
             ),
             Answer(
                 "What does it get wrong?",
@@ -128,13 +136,14 @@ def gather(
         tiles=tiles,
         rows=table,
         left_out=left_out(student),
+        reading=reading(table, student.subject, level, student.results.data.rows),
         sources=_sources(student, teacher, baseline),
         mistakes=mistakes,
         samples=None if rows is None else read_samples(student, teacher_evaluation, rows, samples, seed),
-        training=_training(student, curves),
+        training=_training(student, curves, trained),
         stores=stores,
         size=size,
-        chain=chain(student, trained, stores, teacher_evaluation),
+        chain=chain(student, trained, stores, teacher_evaluation, other),
         settings=settings_of(student),
         config=trained.facts,
     )
@@ -166,8 +175,10 @@ def _mistakes(student: Evaluation, teacher: Rival, rows: Rows | None) -> Mistake
     )
 
 
-def _training(student: Evaluation, curves: Curves | None) -> Training:
+def _training(student: Evaluation, curves: Curves | None, trained: Trained) -> Training:
     if curves is None:
         words = f"{student.name} holds no {STEP_FILE} and no {METRICS_FILE}: nothing was trained in that directory."
         return Training(None, words)
-    return Training(curves, answers.course(curves))
+    most = trained.config.get("data.max_val_samples")
+    notes = answers.reading_curves(curves, f"{most:,}" if isinstance(most, int) else None)
+    return Training(curves, answers.course(curves), notes)

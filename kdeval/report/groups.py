@@ -17,8 +17,12 @@ from kdeval.results import MetricResult, Value
 
 FEWEST: Final = 10  # rows of a group that is shown by itself
 _MOST = 15  # groups that are
-_MEASURES: Final = ("exact_match", "f1", "code_quality")
-_INSTEAD: Final = ("ast_validity",)  # of the Code Quality Score, where it could not be computed
+_MEASURES: Final = ("f1", "code_quality", "exact_match")
+_INSTEAD: Final = (
+    "f1",
+    "ast_validity",
+    "exact_match",
+)  # with another one in place of the Code Quality Score, where it could not be computed
 _LONGEST = 120
 
 
@@ -71,7 +75,7 @@ def breakdowns(evaluation: Evaluation, rows: Rows) -> tuple[Breakdown | None, Br
         See `read_counted`.
     """
     metrics = evaluation.results.metrics
-    chosen = _MEASURES if "code_quality" in metrics else _MEASURES[:-1] + _INSTEAD
+    chosen = _MEASURES if "code_quality" in metrics else _INSTEAD
     measures = [_measure(name, metrics[name]) for name in chosen if name in metrics]
     if not measures:
         return None, None

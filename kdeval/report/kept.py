@@ -60,16 +60,25 @@ def kept(codec: CodecRecord | None) -> Kept | None:
         return None
     temperatures = sorted({record.temperature for record in records})[:_MOST]
     settings = [list(group) for _, group in groupby(records, key=_identity)][:_MOST]
-    first = records[0]
     return Kept(
         temperatures=[f"{T:g}" for T in temperatures],
         rows=[_row(group, temperatures, _identity(group[0]) == (codec.name, codec.config)) for group in settings],
-        basis=(
-            f"Measured before the store was written, on {first.positions:,} label tokens that the codec was not "
-            f"fitted on, in batches of at least {first.batch_positions:,}. Angles are between gradients of "
-            f"{cut(first.reference, _LONGEST)}, {first.reference_kl:.3g} nats from the teacher."
-        ),
+        basis=_basis(records[0]),
         charts=list(_charts(records, temperatures, codec)) if len(settings) > 1 else [],
+    )
+
+
+def _basis(record: Fidelity) -> str:
+    """What was measured, and on what."""
+    frequencies = record.reference == "label frequencies"
+    student = (
+        "knows only how frequent each label token is" if frequencies else f"is {cut(record.reference, _LONGEST)}"
+    )
+    return (
+        f"Measured once, before the store was written, on {record.positions:,} label tokens that the codec was not "
+        f"fitted on, in batches of at least {record.batch_positions:,}: the gradient of the loss was computed with "
+        "the teacher's full output and with what the store keeps of it. It is the gradient of a student that "
+        f"{student}, {record.reference_kl:.3g} nats from the teacher."
     )
 
 

@@ -1,5 +1,7 @@
 """Where a result comes from, as a chain: data, teacher, store, run, metrics; with hashes, seeds and versions."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kdeval.report.evaluation import Evaluation
@@ -12,6 +14,7 @@ from kdstore.store.manifest import Manifest
 
 _LONGEST = 300
 _MOST = 400
+_SPLIT = re.compile(r"(train|validation) \(([\d.e-]+) of the rows, by group\)")  # as a build writes it
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,14 @@ class Link:
     missing: str = ""
 
 
-def chain(evaluation: Evaluation, trained: Trained, stores: Faith, teacher: Evaluation | None) -> list[Link]:
-    """The five links, of which some may be missing."""
+def chain(
+    evaluation: Evaluation,
+    trained: Trained,
+    stores: Faith,
+    teacher: Evaluation | None,
+    baseline: tuple[Evaluation, Trained] | None = None,
+) -> list[Link]:
+    """The five links, of which some may be missing, and the baseline's run where there is one."""
     trained_on, evaluated_on = stores.view("trained on"), stores.view("evaluated on")
     known = trained_on or evaluated_on
     manifest = known.manifest if known else None
@@ -32,7 +41,8 @@ def chain(evaluation: Evaluation, trained: Trained, stores: Faith, teacher: Eval
         _data(evaluation.results, manifest),
         _teacher(evaluation.results, manifest, teacher),
         Link("Store", _stores(stores), "" if known else "no store is known"),
-        _run(evaluation, trained),
+        Link("Run", *_run(evaluation, trained)),
+        *([Link("Baseline", *_run(*baseline))] if baseline else []),
         _metrics(evaluation.results),
     ]
 
@@ -81,7 +91,7 @@ def _store(path: str, manifest: Manifest) -> Facts:
     facts = {
         "path": path,
         "content": manifest.content_sha256,
-        "split": cut(head.split, _LONGEST),
+        "split": split_words(head.split),
         "seed": str(head.seed),
         "tokenizer": head.tokenizer.sha256,
     }
@@ -92,16 +102,28 @@ def _store(path: str, manifest: Manifest) -> Facts:
     return facts
 
 
-def _run(evaluation: Evaluation, trained: Trained) -> Link:
+def split_words(text: str) -> str:
+    """Which rows a side of a split has; other texts as they are."""
+    found = _SPLIT.fullmatch(text)
+    if found is None:
+        return cut(text, _LONGEST)
+    rows = f"all but {found[2]}" if found[1] == "train" else found[2]
+    return f"{found[1]}: {rows} of the rows; rows of one group, such as one test file, stay together"
+
+
+def _run(evaluation: Evaluation, trained: Trained) -> tuple[dict[str, Facts], str]:
+    """What is known of a run and its model, and why nothing is."""
     model = evaluation.results.model
     facts = {"model": cut(model.name, _LONGEST)}
     if model.weights_sha256:
         facts["weights"] = model.weights_sha256
+    if model.parameters:
+        facts["parameters"] = f"{model.parameters:,}"
     if trained.config_sha256:
         facts["config.json"] = trained.config_sha256
-    seed = trained.config.get("run.seed")
     told = {
-        "seed": None if seed is None else cut(str(seed), _LONGEST),
+        "loss": trained.loss,
+        "seed": trained.seed,
         "steps": trained.told("steps"),
         "device": trained.told("device"),
         "processes": trained.told("processes"),
@@ -109,7 +131,7 @@ def _run(evaluation: Evaluation, trained: Trained) -> Link:
     }
     facts |= {name: value for name, value in told.items() if value is not None}
     unknown = "" if trained.config or trained.run else f"no training run left anything in {evaluation.name}"
-    return Link("Run", {"": facts}, unknown)
+    return {"": facts}, unknown
 
 
 def _metrics(results: Results) -> Link:
@@ -147,11 +169,24 @@ def origin_words(evaluation: Evaluation, trained: Trained) -> str:
     """The chain in one sentence."""
     results = evaluation.results
     weights = f" with the weights {brief_hash(results.model.weights_sha256)}" if results.model.weights_sha256 else ""
-    seed = trained.config.get("run.seed")
-    training = f", trained with seed {cut(str(seed), 40)}," if seed is not None else ""
+    training = f", trained with seed {cut(trained.seed, 40)}," if trained.seed is not None else ""
     kind = {"store": "content", "jsonl": "file", "predictions": "file"}[results.data.kind]
     return (
         f"The {evaluation.subject}{weights}{training} was evaluated on {results.data.rows:,} rows of "
         f"{cut(results.data.path, _LONGEST)} ({kind} {brief_hash(results.data.fingerprint)}), with seed "
         f"{results.settings.seed}."
     )
+
+
+def models_words(models: Sequence[tuple[str, Evaluation, Trained]]) -> str:
+    """What each model is, by its role: its name, its size, and what its run says of the loss and the seed."""
+    return " ".join(_model_words(role, evaluation, trained) for role, evaluation, trained in models)
+
+
+def _model_words(role: str, evaluation: Evaluation, trained: Trained) -> str:
+    parameters = evaluation.results.model.parameters
+    size = f", {parameters:,} parameters" if parameters else ""
+    facts = {"loss": trained.loss, "seed": trained.seed}
+    told = " and ".join(f"{name} {cut(value, 80)}" for name, value in facts.items() if value is not None)
+    training = f"was trained with {told}" if told else "left no settings of a training"
+    return f"The {role} ({cut(evaluation.name, 80)}{size}) {training}."

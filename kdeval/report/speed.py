@@ -36,7 +36,7 @@ def size_and_speed(student: Evaluation, teacher: Evaluation | None) -> SizeAndSp
         _line("parameters", ours.model.parameters, theirs.model.parameters if theirs else None, "fewer"),
         _line("bytes of the weights", ours.model.bytes, theirs.model.bytes if theirs else None, "fewer"),
         _rate("rows per second", ours, theirs, "rows", not differences),
-        _rate("tokens per second", ours, theirs, "tokens", not differences),
+        _rate("model tokens per second", ours, theirs, "tokens", not differences),
     ]
     conditions = [_conditions(ours), _conditions(theirs) if theirs else {}]
     lines += [SpeedLine(sentence(name), value, conditions[1].get(name, "")) for name, value in conditions[0].items()]
@@ -72,9 +72,9 @@ def _words(student: Evaluation, teacher: Evaluation | None, differences: list[st
         faster, more = rows[0] / rows[1], tokens[0] / tokens[1]
         yield (
             f"It finishes {rows[0]:,.1f} rows per second where its teacher finishes {rows[1]:,.1f}: {faster:.2f} "
-            f"times as many. In tokens it is {tokens[0]:,.1f} to {tokens[1]:,.1f}, {more:.2f} times as many, as its "
-            f"texts have {more / faster:.2f} times as many tokens. Each was timed once: another load of the machine "
-            "may move this."
+            f"times as many. In tokens of the model's tokenizer it is {tokens[0]:,.1f} to {tokens[1]:,.1f}, "
+            f"{more:.2f} times as many, as its texts have {more / faster:.2f} times as many of these. Each was timed "
+            "once: another load of the machine may move this."
         )
 
 

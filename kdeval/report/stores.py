@@ -11,9 +11,8 @@ from kdeval.report.kept import Kept, kept, settings_label
 from kdeval.report.trained import REPORT, Trained
 from kdeval.report.wording import cut
 from kdstore.errors import KDError
-from kdstore.store.manifest import CodecRecord, Fidelity, Manifest, read_manifest
+from kdstore.store.manifest import Fidelity, Manifest, read_manifest
 from kdtrain.gate import measured, worst_between
-from kdtrain.losses import LOSSES
 
 Role = Literal["trained on", "evaluated on"]
 _MOST = 8  # stores
@@ -42,6 +41,7 @@ class StoreView:
     facts: dict[str, str]
     kept: Kept | None
     manifest: Manifest | None
+    use: Use | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,12 @@ class Faith:
 def faith(evaluation: Evaluation, trained: Trained, curves: Curves | None) -> Faith:
     """Every store that the run names."""
     views: list[StoreView] = []
-    shown: list[CodecRecord] = []
     for path, fingerprint in list(trained.stores("train_stores").items())[:_MOST]:
-        views.append(_view(path, fingerprint, "trained on", evaluation, _training_use(trained, curves), shown))
+        views.append(_view(path, fingerprint, "trained on", evaluation, _training_use(trained, curves), views))
     data, settings = evaluation.results.data, evaluation.results.settings
     if data.kind == "store":
         use = Use(["kl"], (settings.temperature, settings.temperature), trained.max_angle, False)
-        views.append(_view(data.path, data.fingerprint, "evaluated on", evaluation, use, shown))
+        views.append(_view(data.path, data.fingerprint, "evaluated on", evaluation, use, views))
     return Faith(views, list(_answers(evaluation, views)))
 
 
@@ -87,13 +86,11 @@ def _training_use(trained: Trained, curves: Curves | None) -> Use | None:
     """None where the steps of training are not known."""
     if curves is None or curves.temperatures is None:
         return None
-    known = LOSSES.names()
-    compared = [name for name in curves.components if name in known and LOSSES.get(name).needs_signal]
-    return Use(compared, curves.temperatures, trained.max_angle, trained.accepted)
+    return Use(curves.divergences, curves.temperatures, trained.max_angle, trained.accepted)
 
 
 def _view(
-    path: str, fingerprint: str, role: Role, evaluation: Evaluation, use: Use | None, shown: list[CodecRecord]
+    path: str, fingerprint: str, role: Role, evaluation: Evaluation, use: Use | None, before: Sequence[StoreView]
 ) -> StoreView:
     manifest, problem = _manifest(path, fingerprint, evaluation)
     name = cut(Path(path).name or path, _LONGEST)
@@ -101,11 +98,15 @@ def _view(
         words = f"it cannot be said whether it was faithful. {problem}"
         return StoreView(name, cut(path, _LONGEST), role, words, {}, None, None)
     codec = manifest.head.codec
-    table = kept(codec) if codec not in shown else None
-    if codec is not None and table is not None:
-        shown.append(codec)
-    words = _words(manifest, use) if use else "how it was used is not known, as the run holds no steps of training."
-    return StoreView(name, cut(path, _LONGEST), role, words, _facts(manifest), table, manifest)
+    first = next((view for view in before if codec and view.manifest and view.manifest.head.codec == codec), None)
+    if use is None:
+        words = "how it was used is not known, as the run holds no steps of training."
+    elif first and first.kept and first.use and first.use.divergences:
+        words = f"its fidelity was measured once for both stores: what is said of {first.name} is of this one too."
+    else:
+        words = _words(manifest, use)
+    table = None if first else kept(codec)
+    return StoreView(name, cut(path, _LONGEST), role, words, _facts(manifest), table, manifest, use)
 
 
 def _manifest(path: str, fingerprint: str, evaluation: Evaluation) -> tuple[Manifest | None, str]:

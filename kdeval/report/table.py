@@ -1,7 +1,8 @@
 """The table of all metrics: student, teacher and baseline with intervals, and what their differences say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from kdeval.compare import Verdict
 from kdeval.metrics import Direction
@@ -13,6 +14,7 @@ from kdeval.results import MetricResult, Value
 
 _MOST = 120  # rows of the table, parts not counted
 _LONGEST = 300
+_UNITS: Final = {"length_ratio": "of Java tokens"}  # where the unit alone does not say what is counted
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class MetricRow:
     @property
     def unit_shown(self) -> str:
         """The unit where the value does not show it."""
-        return "" if self.unit == "fraction" else self.unit
+        return _UNITS.get(self.name, "" if self.unit == "fraction" else self.unit)
 
 
 def metric_rows(student: Evaluation, teacher: Rival, baseline: Rival) -> list[MetricRow]:
@@ -115,3 +117,30 @@ def _rival(held: Held | None, metric: MetricResult, part: bool) -> RivalCells | 
 def left_out(student: Evaluation) -> dict[str, str]:
     """Metrics of the task that are not there, and why."""
     return {cut(name, 80): cut(why, _LONGEST) for name, why in list(student.results.left_out.items())[:_MOST]}
+
+
+def reading(rows: Sequence[MetricRow], subject: str, level: str, count: int) -> list[str]:
+    """What one has to know to read the table of metrics of ``count`` evaluated rows."""
+    notes = [
+        f"✓ reaches the published threshold. Better and worse are said of the {subject}, where the whole {level} "
+        "interval of the difference is on one side of 0."
+    ]
+    if any(row.direction == "one" for row in rows):
+        notes.append(
+            "Of a metric that should be near 1, the one nearer to 1 is better: it is the distance from 1 that is "
+            "compared, while the difference shown is that of the values."
+        )
+    if any(row.name in _UNITS for row in rows):
+        notes.append("The length ratio counts Java tokens; speed is in tokens of the model's tokenizer.")
+    if any(_without_width(row) for row in rows):
+        notes.append(
+            "An interval without width, such as 0.0% to 0.0%, says that resamples of these rows cannot differ, not "
+            f"that the value is certain: where a share is 0 or 1 in all of n rows, the true one may still be about "
+            f"3/n from it (95 % rule of three; {min(3 / count, 1):.1%} for {count:,} rows)."
+        )
+    return notes
+
+
+def _without_width(row: MetricRow) -> bool:
+    low, _, high = row.student.interval.partition(" to ")
+    return bool(low) and low == high

@@ -45,6 +45,20 @@ class Trained:
         """Whether it was told to train on such a store nevertheless."""
         return self.config.get("loss.accept_infidelity") is True
 
+    @property
+    def seed(self) -> str | None:
+        """The seed of the run; None where the settings have none."""
+        seed = self.config.get("run.seed")
+        return None if seed is None else cut(str(seed), _LONGEST)
+
+    @property
+    def loss(self) -> str | None:
+        """The loss components, or the name of a fixed choice of them; None where the settings have neither."""
+        components, function = (self.config.get(f"loss.{name}") for name in ("loss_components", "loss_function"))
+        if function in (None, "multi_component") and isinstance(components, list) and components:
+            return cut(" + ".join(map(str, components)), _LONGEST)
+        return None if function is None else _text(function)
+
     def told(self, name: str) -> str | None:
         """An entry of the report; None where it has none."""
         value = self.run.get(name)

@@ -53,6 +53,7 @@ def sample(reference: str, prediction: str, correct: int = 4, nll: float = 0.0, 
         correct=[index < correct for index in range(4)],
         critical={"junit": [0, 2], "structure": [2]},
         teacher_kl=[nll] * 4,
+        temperature=2.0,
         teacher_agrees=[index < correct for index in range(4)],
     )
     # Every label must be true somewhere and not everywhere, or no order of the samples would be a bad one.

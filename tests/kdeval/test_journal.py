@@ -19,7 +19,7 @@ IDENTITY = {"model": "m", "data": "d"}
 
 
 def window(*ids: str) -> Window:
-    tokens = TokenScores([0.5], [0.9], [True], {"junit": [0]}, [0.1], [False])
+    tokens = TokenScores([0.5], [0.9], [True], {"junit": [0]}, [0.1], [False], 2.0)
     return Window([Sample(name, "p", "r", "x\u2028\n", tokens=tokens) for name in ids], 0.25, 7)
 
 

@@ -33,6 +33,7 @@ document.title = JSON.stringify({
   page: root.scrollWidth, frame: this.clientWidth, background: view.getComputedStyle(page.body).backgroundColor,
   right: Math.max(...boxes.map(e => e.getBoundingClientRect().right)),
   text: Math.min(...texts), chart: Math.min(...charts.filter(width => width > 0)),
+  hint: page.querySelector('.hint').getBoundingClientRect().height,
   regions: [...page.querySelectorAll('.wide')].every(e => e.tabIndex === 0 && e.getAttribute('aria-label')),
 });
 """
@@ -117,6 +118,7 @@ def test_it_fits_and_can_be_read(page, tmp_path, width, scheme):
     assert found["right"] <= width, "only tables in boxes of their own are wider"
     assert found["text"] >= 11, "pixels of the smallest text in a picture"
     assert found["chart"] >= 90
+    assert (found["hint"] > 0) == (width == 390), "where the table is cut, the page says that it scrolls"
     assert found["regions"], "boxes that scroll can be reached with the keyboard"
     red = int(re.findall(r"\d+", found["background"])[0])
     assert (red > 200) == (scheme == "light")

@@ -1,17 +1,20 @@
 """What a report says of training and of the stores: curves, charts, fidelity, provenance."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from kdeval.report.chart import line_chart, series_chart, tradeoff_chart
-from kdeval.report.curves import Curve, read_curves
+from kdeval.report.curves import Curve, Curves, read_curves
 from kdeval.report.gather import gather
 from kdeval.report.kept import kept
+from kdeval.report.provenance import split_words
 from kdeval.report.render import to_html, to_markdown
 from kdeval.report.svg import log_ticks, nice_ticks, tick_text
 from kdstore.errors import InputError
+from kdstore.store.files import sha256_file
 from kdstore.store.manifest import CodecRecord, Fidelity, read_manifest
 
 from .conftest import assert_fails, invoke, write_store
@@ -85,6 +88,47 @@ def test_weights_are_drawn_where_they_move(run):
     assert [curve.train for curve in report.training.curves.moving_weights] == [[(1, 0.8), (2, 1)]]
     assert "weights of the components over optimizer steps" in to_html(report)
     assert "weights of the components over optimizer steps" not in to_html(gather(_constant(run)))
+
+
+def test_the_total_is_no_achievement_where_its_weights_move(run):
+    assert "The validation loss went from 5.000 to 2.500 (-50%)" in gather(run).training.words
+    text = CURVES["step_metrics.csv"].replace("0.1,1\n2", "0.1,0.8\n2")
+    (run / "step_metrics.csv").write_text(text)
+    words = gather(run).training.words
+    assert "weights in the total loss changed" in words
+    assert "The validation ce_loss went from 6.000 to 3.000 (-50%)" in words
+    assert "2.500" not in words
+
+
+@pytest.mark.parametrize(
+    ("component", "temperatures", "words"),
+    [("kl", (4, 2), "temperature in the total"), ("kl", (2, 2), "training loss went"), ("ce", (4, 2), "loss went")],
+)
+def test_a_moving_temperature_changes_only_what_compares_with_the_teacher(run, component, temperatures, words):
+    (run / "step_metrics.csv").write_text(
+        f"step,total_loss_weighted,temperature,{component}_loss_raw\n"
+        + "".join(f"{step},1,{temperature},1\n" for step, temperature in enumerate(temperatures, 1))
+    )
+    (run / "training_metrics.csv").write_text("step,val_loss\n")
+    training = gather(run).training
+    assert words in training.words
+    assert any("T^2" in note for note in training.notes) == (component == "kl")
+
+
+def test_equal_weights_are_one_line():
+    points = [(1, 0.1), (2, 0.3)]
+    weights = [Curve("pans", points), Curve("ce", [(1, 0.9), (2, 0.7)]), Curve("semantic", list(points))]
+    moving = Curves([Curve("loss", points)], [], weights, []).moving_weights
+    assert [curve.name for curve in moving] == ["pans = semantic", "ce"]
+
+
+@pytest.mark.parametrize("values", [(0.048, 0.286), (0.1, 0.1), (-0.3, 1.7), (3e-7, 9e-7)])
+def test_weights_stay_between_the_ticks_of_zero_and_more(values):
+    chart = str(series_chart([Curve("ce", list(enumerate(values)))], "weights"))
+    grid = [float(y) for y in re.findall(r'class="grid"[^>]* y1="([^"]*)"', chart)]
+    places = [float(y) for y in re.findall(r",([\d.]+)", re.search(r' d="([^"]*)"', chart)[1])]
+    assert min(grid) <= min(places) <= max(places) <= max(grid)
+    assert ">0<" in chart
 
 
 def _constant(run: Path) -> Path:
@@ -245,6 +289,50 @@ def test_the_chain_has_every_link_with_its_hash(kept_run, tmp_path):
         assert digest in page
         assert digest in markdown
     assert "trained with seed 7" in report.headline[-1]
+
+
+def test_the_baseline_is_defined(kept_run, evaluated, tmp_path):
+    evaluated(tmp_path / "kept.kd", into="plain", draws=100, metrics=["f1"])
+    evaluated(tmp_path / "kept.kd", draws=100, metrics=["f1"])
+    trained_on(kept_run, tmp_path / "kept.kd", loss_components=["ce", "kl"])
+    (tmp_path / "plain" / "config.json").write_text('{"loss": {"loss_components": ["ce"]}, "run": {"seed": 5}}')
+    report = gather(kept_run, baseline_run=tmp_path / "plain", samples=0)
+    (said,) = [words for words in report.headline if words.startswith("The student (run, ")]
+    assert "was trained with loss ce + kl and seed 7. The baseline (plain, " in said
+    assert said.endswith("was trained with loss ce and seed 5.")
+    assert [link.title for link in report.chain] == ["Data", "Teacher", "Store", "Run", "Baseline", "Metrics"]
+    facts = report.chain[4].parts[""]
+    assert facts["config.json"] == sha256_file(tmp_path / "plain" / "config.json")
+    assert {"weights", "parameters"} <= facts.keys()
+    (tmp_path / "plain" / "config.json").unlink()
+    report = gather(kept_run, baseline_run=tmp_path / "plain", samples=0)
+    assert "left no settings of a training" in " ".join(report.headline)
+    assert report.chain[4].missing
+
+
+def test_stores_of_one_measurement_are_no_two_findings(kept_run, tokenizer, tmp_path):
+    other = write_store(tmp_path / "train.kd", tokenizer, ["c"], ["h();"], codec=record(*TRIED))
+    trained_on(kept_run, other)
+    first, second = gather(kept_run, samples=0).stores.stores
+    assert "5 degrees" in first.words
+    assert second.words.startswith("its fidelity was measured once for both stores: what is said of train.kd")
+    trained_on(kept_run, other, components="ce")
+    first, second = gather(kept_run, samples=0).stores.stores
+    assert "degrees" not in first.words
+    assert "5 degrees" in second.words
+
+
+@pytest.mark.parametrize(
+    ("split", "shown"),
+    [
+        ("train (0.1 of the rows, by group)", "train: all but 0.1 of the rows; rows of one group"),
+        ("validation (0.1 of the rows, by group)", "validation: 0.1 of the rows; rows of one group"),
+        ("validation", "validation"),
+        ("<s> (0.1 of the rows, by group)", "<s> (0.1 of the rows, by group)"),
+    ],
+)
+def test_a_split_says_which_rows_it_has(split, shown):
+    assert split_words(split).startswith(shown)
 
 
 def test_a_single_setting_gets_no_chart():

@@ -155,7 +155,7 @@ def test_no_usable_row(evaluated, tmp_path):
     raw.write_text("[]\n")
     with pytest.raises(EmptyInputError, match=r"rows\.jsonl:1"):
         evaluated(raw)
-    assert list((tmp_path / "run").iterdir()) == [], "a failed evaluation leaves no file behind"
+    assert not (tmp_path / "run").exists(), "a failed evaluation leaves nothing behind"
 
 
 def test_vocabulary_of_another_size_is_refused(world, tokenizer, tmp_path):
@@ -222,6 +222,10 @@ def test_store_with_limits_without_measure_is_refused(world, tokenizer, tmp_path
 def test_missing_model(arguments, error, word, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert_fails(invoke("run", *arguments), error.exit_code, word)
+
+
+def test_a_run_directory_is_no_model(world, tmp_path):
+    assert_fails(invoke("run", world.model.parent, "--data", world.store), ModelError.exit_code, "final_model")
 
 
 def test_unknown_metric_is_refused_before_anything_is_loaded(tmp_path):

@@ -5,10 +5,18 @@ import json
 
 import pytest
 
-from kdeval.results import PREDICTIONS, SAMPLES_TABLE, STATISTICS, SUMMARY, Settings, read_predictions
+from kdeval.results import (
+    PREDICTIONS,
+    SAMPLES_TABLE,
+    STATISTICS,
+    SUMMARY,
+    Settings,
+    read_predictions,
+    read_results,
+)
 from kdeval.run import rescore
 from kdeval.schemas import schemas
-from kdstore.errors import CapabilityError, EmptyInputError, InputError
+from kdstore.errors import CapabilityError, EmptyInputError, InputError, UsageError
 
 from .conftest import assert_fails, invoke
 
@@ -29,7 +37,7 @@ def some(tmp_path):
     return write(
         tmp_path / "mine.jsonl",
         text(0, "assertEquals(1, f(a));", repo="r", path="A.java"),
-        text(1, "assertTrue(f(a));", teacher_prediction="assertEquals(1, f(a));"),
+        text(1, "assertTrue(f(a));"),
         text(2, ""),
     )
 
@@ -47,11 +55,60 @@ def test_scoring_again_gives_the_same(world, evaluated, tmp_path):
     assert again.speed is None
 
 
-def test_into_the_same_directory(evaluated, tmp_path):
+def test_results_of_a_run_are_not_written_over(evaluated, tmp_path):
     results = evaluated(draws=0)
-    again = rescore(tmp_path / "run" / PREDICTIONS, tmp_path / "run", FAST, ["f1"])
-    assert again.metrics["f1"].value == results.metrics["f1"].value
-    assert [*again.metrics] == ["f1"]
+    with pytest.raises(UsageError, match="another directory"):
+        rescore(tmp_path / "run" / PREDICTIONS, tmp_path / "run", FAST, ["f1"])
+    assert read_results(tmp_path / "run") == results
+
+
+def test_a_directory_is_one_evaluations(some, tmp_path):
+    """Two at once would mix their rows: the second is refused, and leaves the first alone."""
+    from kdeval.rundir import writing
+
+    with writing(tmp_path / "out"), pytest.raises(InputError, match="alone"):
+        rescore(some, tmp_path / "out", FAST, ["f1"])
+    (tmp_path / "out").mkdir()
+    left = tmp_path / "out" / f".{PREDICTIONS}.abc"
+    left.write_text("of a process that was killed")
+    rescore(some, tmp_path / "out", FAST, ["f1"])
+    assert not left.exists()
+    with pytest.raises(UsageError, match="Expected a directory"):
+        rescore(some, some, FAST, ["f1"])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        text(9, "f();"),
+        {"id": "9", "labels": {"scores": {"joy": 0.5}, "gold": []}},
+        text(
+            9, "f();", teacher_prediction="g();", tokens={"nll": [], "confidence": [], "correct": [], "critical": {}}
+        ),
+    ],
+)
+def test_every_line_has_what_the_first_has(tmp_path, other):
+    """Else a value would be of fewer rows than the summary says."""
+    path = write(tmp_path / "mine.jsonl", text(0, "f();", teacher_prediction="g();"), other)
+    with pytest.raises(InputError, match="in every line"):
+        rescore(path, tmp_path / "out", FAST, ["f1"])
+
+
+def test_texts_must_be_there(tmp_path):
+    with pytest.raises(InputError, match="'reference'"):
+        rescore(write(tmp_path / "mine.jsonl", {"id": "1", "prediction": "f();"}), tmp_path / "out", FAST, ["f1"])
+
+
+def test_kl_keeps_the_temperature_it_was_measured_at(tmp_path):
+    tokens = {
+        "nll": [1.0], "confidence": [0.5], "correct": [True], "critical": {}, "teacher_kl": [0.3],
+        "teacher_agrees": [True], "temperature": 4.0,
+    }  # fmt: skip
+    path = write(tmp_path / "mine.jsonl", text(0, "f();", tokens=tokens))
+    results = rescore(path, tmp_path / "out", FAST, ["kl"])
+    assert results.settings.temperature == 4
+    assert "T = 4" in results.metrics["kl"].title
+    assert "T = 4" in results.metrics["kl"].implementation, "what decides whether two may be compared"
 
 
 def test_table_of_samples(some, tmp_path):
@@ -110,6 +167,11 @@ def test_classification_and_retrieval(tmp_path):
         (
             '{"id": "x", "tokens": {"nll": [1.0], "confidence": [1], "correct": [true], "critical": {"a": [1]}}}',
             "crit",
+        ),
+        ('{"id": "x", "tokens": {"nll": [-5], "confidence": [1], "correct": [true], "critical": {}}}', "nats"),
+        (
+            '{"id": "x", "tokens": {"nll": [1], "confidence": [7], "correct": [true], "critical": {}}}',
+            "probabilities",
         ),
         ('{"id": "x", "prediction": "\\ud800"}', "mine.jsonl:2"),
         ("{", "mine.jsonl:2"),

@@ -85,7 +85,7 @@ def test_the_teacher_alone(world, dense, settings, tmp_path):
     assert alone.model.name == beside.name
     assert alone.speed is None
     assert alone.teacher is None
-    assert "kl" in alone.left_out
+    assert not alone.left_out, "the teacher is not compared with itself"
     for name, metric in beside.metrics.items():
         assert alone.metrics[name] == metric, name
 
@@ -100,6 +100,7 @@ def test_teacher_limit(world, dense, settings, tmp_path):
     assert results.gaps["f1"] == first.gaps["f1"]
     assert results.metrics["f1"].value != first.metrics["f1"].value
     assert results.metrics["knowledge_retention"].value == pytest.approx(1)
+    assert results.metrics["output_agreement"].value == pytest.approx(1)
     scores = [sample.teacher_scores for sample in read_predictions(tmp_path / "run" / PREDICTIONS)]
     assert [one is not None for one in scores] == [True] * 10 + [False] * (ROWS - 10)
 

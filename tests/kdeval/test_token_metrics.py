@@ -108,6 +108,7 @@ def scores_of(student_LV: Tensor, teacher_LV: Tensor, labels_L: Tensor, words: d
         correct=(best_L == labels_L).tolist(),
         critical=words,
         teacher_kl=(log_p_LV.exp() * (log_p_LV - log_soft_LV)).sum(-1).tolist(),
+        temperature=TEMPERATURE,
         teacher_agrees=(best_L == teacher_LV.argmax(-1)).tolist(),
     )
 
@@ -238,7 +239,10 @@ def test_a_token_of_two_categories_counts_once_in_the_whole() -> None:
 @pytest.mark.parametrize("name", ["kl", "top1_agreement"])
 def test_samples_without_a_signal_count_for_nothing(forced: Forced, name: str) -> None:
     some = forced.samples[:5]
-    silent = [replace(one, tokens=replace(one.tokens, teacher_kl=None, teacher_agrees=None)) for one in some]
+    silent = [
+        replace(one, tokens=replace(one.tokens, teacher_kl=None, teacher_agrees=None, temperature=None))
+        for one in some
+    ]
     assert value(name, [*some, *silent, Sample("none")]) == value(name, some)
     assert math.isnan(value(name, silent))
 
@@ -263,7 +267,7 @@ def passes(draw: Callable[..., int]) -> TokenScores:
     nats, shares, truth = st.floats(0, 50), st.floats(0, 1), st.booleans()
     places = st.sets(st.integers(0, size - 1)).map(sorted) if size else st.just([])
     critical = draw(st.dictionaries(st.sampled_from(CATEGORIES), places))
-    return TokenScores(some(nats), some(shares), some(truth), critical, some(nats), some(truth))
+    return TokenScores(some(nats), some(shares), some(truth), critical, some(nats), some(truth), 2.0)
 
 
 def joined(rows: list[TokenScores]) -> TokenScores:
@@ -273,7 +277,7 @@ def joined(rows: list[TokenScores]) -> TokenScores:
     for start, row in zip(np.cumsum([0, *map(len, rows)]).tolist(), rows, strict=False):
         for category, places in row.critical.items():
             critical.setdefault(category, []).extend(start + place for place in places)
-    return TokenScores(**lists, critical=critical)
+    return TokenScores(**lists, critical=critical, temperature=2.0)
 
 
 LISTS = ["nll", "confidence", "correct", "teacher_kl", "teacher_agrees"]

@@ -102,6 +102,7 @@ def _tokens(length: int, dice: random.Random, signal: bool) -> dict[str, Any]:
         "critical": {"junit": [0], "structure": [length - 1]},
     }
     if signal:
+        found["temperature"] = 2.0
         found["teacher_kl"] = [round(dice.expovariate(2), 6) for _ in range(length)]
         found["teacher_agrees"] = [dice.random() < 0.7 for _ in range(length)]
     return found

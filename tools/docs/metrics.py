@@ -31,7 +31,9 @@ Every value has an interval from {{draws}} bootstrap resamples of the samples (p
 value of as many other samples of the same kind would lie in {{level}} % of cases. It says nothing of another seed of
 training. The same resamples are used for all metrics and both models, so that the interval of a difference is that of
 the paired difference. A value that is undefined for a set (a mean over nothing) is null in JSON, empty in tables, and
-left out of resamples.
+left out of resamples. On few samples read intervals with care: those of shares that are all 0 or all 1 have no width;
+CodeBLEU jumps with the few samples that have any data flow; the calibration error of resamples is larger than that of
+the set.
 
 *Good from* is the threshold that the predecessor of this project named. ↑: higher is better, ↓: lower is, 1: nearer
 to 1 is.

@@ -154,8 +154,8 @@ def evaluate(records: Sequence[Record]) -> str:
     spent = sorted(last["seconds_by_metric"].items(), key=lambda item: -item[1])[:5]
     most = ", ".join(f"`{name}` {seconds:.1f}" for name, seconds in spent)
     return (
-        f"{table(titles, rows)}\n\n{last['metrics']} metrics on {last['cores']} cores; load of the machine at the end: "
-        f"{last['load']}. Seconds that single metrics take of the last line: {most}."
+        f"{table(titles, rows)}\n\n{last['metrics']} metrics on {last['cores']} cores; load of the machine at the "
+        f"end: {last['load']}. Seconds that single metrics take of the last line: {most}."
     )
 
 
