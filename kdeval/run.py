@@ -1,53 +1,34 @@
-"""Evaluate a model, or predictions that are there already, and write down what came of it."""
+"""Evaluate a model, or the teacher that a store remembers, and write down what came of it."""
 
-import platform
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
 import torch
-from safetensors.numpy import save
 
 from kdeval.choose import Chosen, choose, closure
 from kdeval.data import Data, open_data
-from kdeval.files import comparison, statistics_of
 from kdeval.journal import Journal
-from kdeval.judge import judge
 from kdeval.metrics import METRICS, Context
+from kdeval.outcome import measure, tell_left_out, versions, write_results
 from kdeval.predict import ModelPredictor, Predictor, StoredPredictor, load_model
 from kdeval.results import (
-    COMPARISON,
-    PREDICTIONS,
-    STATISTICS,
-    SUMMARY,
-    DataRecord,
     ModelRecord,
     Results,
     Settings,
     Speed,
-    TeacherRecord,
-    TeacherResults,
 )
 from kdeval.rundir import writing
 from kdeval.samples import Group, Sample
-from kdeval.score import Scored, score
-from kdeval.source import alike, first_sample, groups_of
 from kdstore import console
 from kdstore.encode.teacher import Teacher, weights_sha256
-from kdstore.errors import CapabilityError, EmptyInputError, UsageError
-from kdstore.store import atomic
-from kdstore.store.files import sha256_file
+from kdstore.errors import CapabilityError, EmptyInputError
 from kdstore.store.manifest import Limits
 from kdstore.tasks import TASKS
 
 _DEFAULT_OUTPUT_TOKENS = 128
-_LIBRARIES = (
-    "kdstore", "torch", "transformers", "numpy", "sacrebleu", "javalang", "tree-sitter", "tree-sitter-java",
-    "sentence-transformers", "scikit-learn",
-)  # fmt: skip
 
 
 def evaluate(
@@ -87,67 +68,19 @@ def evaluate(
         }
     )
     student, teacher = _metrics(metrics, data, model is not None, settings)
-    _tell(student)
+    tell_left_out(student)
     record = _model_record(model_dir, model, data)
     with writing(into), Journal(into, _identity(record, data, settings)) as journal:
         _predict(_predictor(model, data, settings), data, journal, settings.limit)
         spent = _Spent()
         rows = min(journal.rows, settings.limit or journal.rows)
-        scored = _score(islice(spent.samples(journal), rows), student, teacher, into, settings, rows)
-        results = _write(
+        scored = measure(islice(spent.samples(journal), rows), student, teacher, into, settings, rows)
+        results = write_results(
             into, record, data.record(rows, scored.tokens), data.teacher, student, scored, settings,
             speed=None if model is None else spent.speed(model), started=started,
         )  # fmt: skip
         journal.remove()
     return results
-
-
-def rescore(
-    predictions: Path,
-    into: Path,
-    settings: Settings,
-    metrics: Sequence[str] | None = None,
-    task: str = "java_assertion",
-) -> Results:
-    """Measure the samples in a file of predictions, whoever made them; write the files of `kdeval.results`.
-
-    Without ``metrics``, those of the task are computed, or of classification and retrieval all.
-
-    Raises
-    ------
-    KDError
-        The file, a name or a setting cannot be used.
-    """
-    started = time.monotonic()
-    TASKS.get(task)
-    first = first_sample(predictions)
-    if (into / SUMMARY).exists() and predictions.resolve().parent == into.resolve():
-        raise UsageError(f"Expected another directory as --into than that of {predictions}, whose results it holds.")
-    labels = tuple(first.labels.scores) if first.labels else ()
-    if first.tokens and first.tokens.temperature:
-        settings = settings.model_copy(update={"temperature": first.tokens.temperature})
-    context = Context(settings.embedding_model, settings.temperature, labels)
-    groups = groups_of(first)
-    names = metrics or _defaults(first, task)
-    teacher = None
-    if "teacher_text" in groups:
-        theirs: set[Group] = {"text", "tokens"} if first.teacher_tokens else {"text"}
-        teacher = choose(names, context, theirs)
-    student = choose(names, context, groups, teacher, strict=metrics is not None)
-    _tell(student)
-    with predictions.open("rb") as lines:
-        rows = sum(1 for _ in islice(lines, settings.limit))
-    name = str(predictions.resolve())
-    record = ModelRecord(name=name, kind="file", weights_sha256=None, parameters=None, bytes=None, vocab_size=None)
-    fingerprint = sha256_file(predictions)
-    with writing(into):
-        scored = _score(alike(predictions, groups, rows), student, teacher, into, settings, rows)
-        data = DataRecord(
-            path=name, kind="predictions", fingerprint=fingerprint, task=task, rows=rows, tokens=scored.tokens,
-            rejected=0,
-        )  # fmt: skip
-        theirs_record = TeacherRecord(name="the predictions' teacher", weights_sha256=None)
-        return _write(into, record, data, theirs_record, student, scored, settings, speed=None, started=started)
 
 
 def _metrics(
@@ -174,22 +107,9 @@ def _metrics(
     return choose(wanted, context, groups, teacher, strict=names is not None), teacher
 
 
-def _tell(chosen: Chosen) -> None:
-    """Say what is left out."""
-    for reason, names in chosen.reasons().items():
-        console.note(f"without {', '.join(names)}: {reason}")
-
-
 def _compares(name: str) -> bool:
     """Whether a metric compares with a teacher, which has none itself."""
     return any(METRICS.get(part).inputs in ("teacher_text", "teacher_signal") for part in closure([name]))
-
-
-def _defaults(sample: Sample, task: str) -> Sequence[str]:
-    if sample.labels or sample.ranking:
-        inputs = "labels" if sample.labels else "ranking"
-        return [name for name in METRICS.names() if METRICS.get(name).inputs == inputs]
-    return TASKS.get(task).metrics
 
 
 def _predictor(model: Teacher | None, data: Data, settings: Settings) -> Predictor:
@@ -209,7 +129,7 @@ def _identity(record: ModelRecord, data: Data, settings: Settings) -> dict[str, 
         "model": record.model_dump(mode="json"),
         "data": data.record(1, 0).model_dump(mode="json", exclude={"rows", "tokens", "rejected"}),
         "settings": settings.model_dump(mode="json", exclude=scoring),
-        "versions": _versions(("kdstore", "torch", "transformers")),
+        "versions": versions(("kdstore", "torch", "transformers")),
     }
 
 
@@ -225,13 +145,6 @@ def _predict(predictor: Predictor, data: Data, journal: Journal, limit: int | No
     if not journal.rows:
         reason = f" The first rejection: {data.first_rejection}." if data.rejected else ""
         raise EmptyInputError(f"Expected at least one usable row to evaluate. Got none.{reason} Check --data.")
-
-
-def _score(
-    samples: Iterator[Sample], student: Chosen, teacher: Chosen | None, into: Path, settings: Settings, rows: int
-) -> Scored:
-    with console.progress("score", rows) as bar:
-        return score(samples, student, teacher, into, settings.teacher_limit, bar.advance)
 
 
 @dataclass
@@ -254,48 +167,6 @@ class _Spent:
             seconds=round(self.seconds, 3), rows=self.rows, tokens=self.tokens, threads=torch.get_num_threads(),
             device=model.device.type,
         )  # fmt: skip
-
-
-def _write(
-    into: Path,
-    record: ModelRecord,
-    data: DataRecord,
-    teacher: TeacherRecord | None,
-    student: Chosen,
-    scored: Scored,
-    settings: Settings,
-    speed: Speed | None,
-    started: float,
-) -> Results:
-    """The files about the set; the summary last, since it vouches for the others."""
-    verdict = judge(scored.student, scored.teacher, settings)
-    with atomic.replacing(into / STATISTICS) as path:
-        path.write_bytes(save(statistics_of(scored)))
-    theirs = None
-    if scored.teacher is not None and teacher is not None and verdict.teacher is not None:
-        theirs = TeacherResults(**teacher.model_dump(), rows=scored.teacher.rows, metrics=verdict.teacher)
-    results = Results(
-        model=record,
-        data=data,
-        metrics=verdict.student,
-        teacher=theirs,
-        gaps=verdict.gaps,
-        confusion=scored.confusion,
-        left_out={name: str(refusal) for name, refusal in student.left_out.items()},
-        settings=settings,
-        speed=speed,
-        versions=_versions(_LIBRARIES),
-        seconds=round(time.monotonic() - started, 3),
-        predictions_sha256=sha256_file(into / PREDICTIONS),
-        statistics_sha256=sha256_file(into / STATISTICS),
-    )
-    atomic.write_text(into / COMPARISON, comparison(results).model_dump_json(indent=1) + "\n")
-    atomic.write_text(into / SUMMARY, results.model_dump_json(indent=1) + "\n")
-    return results
-
-
-def _versions(libraries: Collection[str]) -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in libraries}
 
 
 def _model_record(directory: Path | None, model: Teacher | None, data: Data) -> ModelRecord:

@@ -34,8 +34,8 @@ def score(predictions: Path, into: Path, metrics: str | None, task: str, as_json
         kdeval score results/run/predictions_final.jsonl --into results/again --metrics codebleu,pans
         kdeval score emotions.jsonl --into results/emotions --metrics macro_f1,average_precision
     """
+    from kdeval.rescore import rescore
     from kdeval.results import Settings
-    from kdeval.run import rescore
     from kdstore.validation import parse
 
     results = rescore(predictions, into, parse(Settings, settings, "settings"), metric_names(metrics), task)

@@ -10,7 +10,7 @@ from kdeval.report.curves import Curve, Curves
 from kdeval.report.evaluation import Evaluation
 from kdeval.report.groups import Breakdown, GroupLine
 from kdeval.report.rivals import Rival
-from kdeval.report.table import MetricRow
+from kdeval.report.table import MetricRow, RivalCells
 from kdeval.report.wording import cut, percent, plural, sentence, with_interval
 from kdeval.results import Value
 
@@ -45,8 +45,9 @@ def how_good(
     for row in first[:2]:
         yield _value(student, row)
     for row in first[:1]:
-        if row.teacher is not None:
-            yield from _against_teacher(row, who, student.results.settings.level)
+        for held, whom in ((row.teacher, "its teacher"), (row.baseline, "the baseline")):
+            if held is not None:
+                yield from _against(row.title, held, f"{who} is", whom, student.results.settings.level)
     if student.results.teacher or teacher.held:
         yield from _tally(student, teacher)
     if models:
@@ -65,21 +66,16 @@ def _value(student: Evaluation, row: MetricRow) -> str:
     return f"{row.title} of the {student.subject}: {shown} on {results.data.rows:,} rows{good}."
 
 
-def _against_teacher(row: MetricRow, who: str, level: float) -> Iterator[str]:
-    """The first metric, student minus teacher."""
-    assert row.teacher is not None
-    held = row.teacher
+def _against(title: str, held: RivalCells, who_is: str, whom: str, level: float) -> Iterator[str]:
+    """One metric, student minus the other."""
     gap = f"{held.gap.text} ({percent(level)} interval {held.gap.interval})" if held.gap.interval else held.gap.text
     if held.verdict in _WORDS:
         yield (
-            f"By its {row.title} the {who} is {_WORDS[held.verdict]} its teacher, which has {held.value.text}: "
+            f"By its {title} the {who_is} {_WORDS[held.verdict]} {whom}, which has {held.value.text}: "
             f"difference {gap}."
         )
     elif held.verdict == "no difference found":
-        yield (
-            f"By its {row.title} no difference between the {who} and its teacher, which has {held.value.text}, was "
-            f"found: difference {gap}."
-        )
+        yield (f"By its {title} no difference from {whom}, which has {held.value.text}, was found: difference {gap}.")
 
 
 def _tally(student: Evaluation, teacher: Rival) -> Iterator[str]:
@@ -109,6 +105,16 @@ def what_is_wrong(
     if exact is not None and exact.value is not None:
         share = with_interval(exact, exact.unit, results.settings.level)
         yield f"The {student.subject} writes {share} of the references exactly."
+    valid = results.metrics.get("ast_validity")
+    if valid is not None and valid.value is not None:
+        share = with_interval(valid, valid.unit, results.settings.level)
+        longer = results.metrics.get("length_ratio")
+        length = (
+            ""
+            if longer is None or longer.value is None
+            else f", with {longer.value:.2f} times the references' tokens"
+        )
+        yield f"Of what it writes {share} parses as Java{length}."
     if table is not None:
         often = f"{table.missed:,} of {table.rows:,} rows ({table.missed / table.rows:.1%})"
         if table.worst is None:

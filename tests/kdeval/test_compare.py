@@ -5,8 +5,8 @@ import json
 import pytest
 
 from kdeval.compare import compare
+from kdeval.rescore import rescore
 from kdeval.results import PREDICTIONS, STATISTICS, SUMMARY, Settings, read_results
-from kdeval.run import rescore
 from kdstore.errors import InputError, MismatchError, UnknownNameError
 
 from .conftest import assert_fails, invoke

@@ -22,8 +22,8 @@ from kdeval.report.rivals import threshold
 from kdeval.report.rows import Row, Rows
 from kdeval.report.samples import choose
 from kdeval.report.strip import Strip, strip_chart
+from kdeval.rescore import rescore
 from kdeval.results import SUMMARY, MetricResult, Settings, Value, read_predictions
-from kdeval.run import rescore
 from kdeval.text import java_tokens
 from kdstore.errors import MismatchError
 
@@ -132,7 +132,7 @@ def test_no_difference_from_a_stored_teacher_that_writes_the_same(tmp_path):
     report = gather(scored(tmp_path / "same", rows))
     assert {row.teacher.verdict for row in report.rows if not row.part} == {"no difference found"}
     words = " ".join(report.headline)
-    assert "no difference between the model and its teacher" in words
+    assert "no difference from its teacher" in words
     assert "worse than its teacher in none and better in none" in words
 
 

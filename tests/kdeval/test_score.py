@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from kdeval.rescore import rescore
 from kdeval.results import (
     PREDICTIONS,
     SAMPLES_TABLE,
@@ -14,7 +15,6 @@ from kdeval.results import (
     read_predictions,
     read_results,
 )
-from kdeval.run import rescore
 from kdeval.schemas import schemas
 from kdstore.errors import CapabilityError, EmptyInputError, InputError, UsageError
 
