@@ -41,7 +41,7 @@ def rescore(
     labels = tuple(first.labels.scores) if first.labels else ()
     if first.tokens and first.tokens.temperature:
         settings = settings.model_copy(update={"temperature": first.tokens.temperature})
-    context = Context(settings.embedding_model, settings.temperature, labels)
+    context = Context(settings.embedding_model, settings.temperature, labels, settings.thresholds)
     groups = groups_of(first)
     names = metrics or _defaults(first, task)
     teacher = None

@@ -129,6 +129,7 @@ class TeacherResults(TeacherRecord):
 class Settings(_Record):
     """How predictions are made and judged. ``limit`` rows at most; ``max_output_tokens`` None: what the data allow.
 
+    ``thresholds`` are those of labels, where they are not 0.5.
     ``temperature`` is that of the comparison with a teacher's signal. Sampling has a temperature of its own; without
     ``sample`` generation is greedy, or a search with ``num_beams``.
     """
@@ -145,6 +146,7 @@ class Settings(_Record):
     teacher_limit: int | None = Field(default=None, gt=0, le=MAX_ROWS)
     temperature: float = Field(default=2.0, gt=0, le=1000)
     embedding_model: str = "sentence-transformers/all-MiniLM-L6-v2"
+    thresholds: dict[str, float] = Field(default_factory=dict)
     draws: int = Field(default=DRAWS, ge=0, le=MAX_DRAWS)
     level: float = Field(default=LEVEL, gt=0, lt=1)
     seed: int = Field(default=0, ge=0, lt=1 << 63)

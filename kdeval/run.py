@@ -121,7 +121,7 @@ def _predictor(model: Teacher | None, data: Data, settings: Settings) -> Predict
 
 def _identity(record: ModelRecord, data: Data, settings: Settings) -> dict[str, object]:
     """What predictions depend on."""
-    scoring = {"teacher_limit", "embedding_model", "draws", "level"}
+    scoring = {"teacher_limit", "embedding_model", "draws", "level", "thresholds"}
     if not settings.sample:  # which rows are drawn together decides what is drawn
         scoring.add("limit")
     return {

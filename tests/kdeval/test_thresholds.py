@@ -1,7 +1,9 @@
 """The threshold search against trying everything, against scikit-learn, and on rows that it has not seen."""
 
 import doctest
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from kdeval.samples import Sample
 from kdeval.thresholds import search
 from kdstore.errors import EmptyInputError, InputError, UsageError
 
+from .conftest import assert_fails, invoke
 from .test_classification import Scored, emotions, generated, row
 
 LABELS = ["joy", "fear", "rage"]
@@ -122,3 +125,26 @@ def test_what_cannot_be_searched_is_refused() -> None:
         search([row("1", {"joy": 0.2}, []), Sample("2")], ["joy"])
     with pytest.raises(InputError, match="'rage'"):
         search([fine], ["rage"])
+
+
+def test_thresholds_of_one_file_are_used_on_another(tmp_path: Path) -> None:
+    rows = [{"joy": 0.4, "fear": 0.1}, {"joy": 0.3, "fear": 0.9}, {"joy": 0.1, "fear": 0.2}]
+    gold = [["joy"], ["joy", "fear"], []]
+    path, out = tmp_path / "rows.jsonl", tmp_path / "thresholds.json"
+    lines = [
+        {"id": str(n), "labels": {"scores": one, "gold": two}}
+        for n, (one, two) in enumerate(zip(rows, gold, strict=True))
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = invoke("thresholds", path, "--out", out)
+    assert found.exit_code == 0, found.stderr
+    assert "joy" in found.stdout
+    assert json.loads(out.read_text()) == {"joy": 0.3, "fear": 0.9}
+    scored = invoke("score", path, "--into", tmp_path / "a", "--thresholds", out, "--draws", 0, "--json")
+    assert json.loads(scored.stdout)["metrics"]["macro_f1"]["value"] == 1.0
+    plain = invoke("score", path, "--into", tmp_path / "b", "--draws", 0, "--json")
+    assert json.loads(plain.stdout)["metrics"]["macro_f1"]["value"] == 0.5
+    out.write_text('{"joy": "high"}')
+    assert_fails(invoke("score", path, "--into", tmp_path / "c", "--thresholds", out), InputError.exit_code, "joy")
+    (tmp_path / "texts.jsonl").write_text('{"id": "1", "reference": "a", "prediction": "b"}\n')
+    assert_fails(invoke("thresholds", tmp_path / "texts.jsonl"), InputError.exit_code, "labels")
